@@ -16,11 +16,13 @@
 mod amount;
 mod authorization;
 mod network;
+mod payment_id;
 mod time;
 
 pub use amount::{Amount, ParseAmountError};
 pub use authorization::{Allowance, Authorization, Eip3009, Exact, Once, Permit2Exact, Signature65, ParseSignatureError};
 pub use network::{ChainId, Network, ParseNetworkError};
+pub use payment_id::{ParsePaymentIdError, PaymentId};
 pub use time::{Clock, Timestamp};
 
 pub use alloy_primitives::{Address, B256, Bytes, U256};
