@@ -2,7 +2,8 @@
 
 use core::fmt;
 
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{Address, B256, U256, hex};
+use serde::{Deserialize, Serialize};
 
 use crate::{Amount, ChainId, Timestamp};
 
@@ -10,7 +11,7 @@ use crate::{Amount, ChainId, Timestamp};
 ///
 /// Two kinds of `upto` share one scheme name and are never confused here: an [`Allowance`] serves
 /// many requests, a [`Once`] one.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Authorization {
     /// `upto` by ERC-2612 `Permit`: the spender may draw up to `value`, over many requests.
     Allowance(Allowance),
@@ -21,7 +22,7 @@ pub enum Authorization {
 }
 
 /// An ERC-2612 `Permit` whose spender is the offer's `payTo`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Allowance {
     /// The chain of the signing domain.
     pub chain: ChainId,
@@ -42,7 +43,7 @@ pub struct Allowance {
 }
 
 /// A Permit2 `PermitWitnessTransferFrom` for the x402 upto proxy.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Once {
     /// The chain of the signing domain.
     pub chain: ChainId,
@@ -69,7 +70,7 @@ pub struct Once {
 }
 
 /// An `exact` authorization: the amount is the price.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Exact {
     /// EIP-3009 `TransferWithAuthorization`.
     Eip3009(Eip3009),
@@ -78,7 +79,7 @@ pub enum Exact {
 }
 
 /// An EIP-3009 `TransferWithAuthorization`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Eip3009 {
     /// The chain of the signing domain.
     pub chain: ChainId,
@@ -101,7 +102,7 @@ pub struct Eip3009 {
 }
 
 /// A Permit2 `PermitWitnessTransferFrom` for the x402 exact proxy.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Permit2Exact {
     /// The chain of the signing domain.
     pub chain: ChainId,
@@ -310,5 +311,20 @@ impl Signature65 {
 impl fmt::Debug for Signature65 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Signature65(…)")
+    }
+}
+
+/// For the durable stores alone: the form holds the secret that `Debug` hides.
+impl Serialize for Signature65 {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode_prefixed(self.to_bytes()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Signature65 {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        let bytes = hex::decode(text.as_bytes()).map_err(|_| serde::de::Error::custom("not hexadecimal"))?;
+        Self::from_bytes(&bytes).map_err(serde::de::Error::custom)
     }
 }
