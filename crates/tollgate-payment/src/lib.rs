@@ -1,1 +1,33 @@
-//! tollgate-payment
+#![doc = include_str!("../README.md")]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::as_conversions,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+pub mod command;
+mod history;
+mod key;
+mod policy;
+mod refusal;
+mod row;
+mod store;
+
+pub use history::PaidHistory;
+pub use key::{
+    AuthorizationKey, BatchId, ExposureKey, OwnerKey, PaymentKeys, RowKey, SignerKey, SpenderKey,
+};
+pub use policy::Credit;
+pub use refusal::{CreditBound, FundsBound, Refusal};
+pub use row::{
+    AuthorizationRow, BatchItem, BatchRow, BatchState, Counter, ExposureRow, Instruction, Limit,
+    LossReason, OwnerRow, PaymentRow, PaymentState, Permit, ReleaseReason, Row, SignerRow,
+    SpenderRow, Submission, View,
+};
+pub use store::{Account, Command, Decision, Entry, RowSet, Rows};

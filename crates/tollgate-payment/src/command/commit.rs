@@ -1,0 +1,285 @@
+//! The end of service: what was used becomes the charge.
+
+use tollgate_x402::{Amount, Timestamp};
+
+use super::{difference, sum};
+use crate::{
+    key::{AuthorizationKey, PaymentKeys, RowKey},
+    refusal::Refusal,
+    row::{ExposureRow, Limit, OwnerRow, PaymentRow, PaymentState, ReleaseReason, Row, SpenderRow},
+    store::{Account, Command, Decision, Entry, RowSet, Rows},
+};
+
+/// Makes what was delivered durable, before much more is.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// The payment.
+    pub keys: PaymentKeys,
+    /// What the delivered part is worth, in atomic units.
+    pub used: Amount,
+}
+
+impl Command for Checkpoint {
+    type Outcome = ();
+
+    fn rows(&self) -> RowSet {
+        [RowKey::Payment(self.keys.id)].into_iter().collect()
+    }
+
+    fn decide(&self, rows: &Rows, now: Timestamp) -> Result<Decision<()>, Refusal> {
+        let mut payment = rows
+            .payment(&self.keys.id)
+            .cloned()
+            .ok_or(Refusal::Missing("payment"))?;
+        let PaymentState::Serving { used } = &mut payment.state else {
+            return Err(Refusal::Overtaken);
+        };
+        *used = (*used).max(self.used.min(payment.reserved));
+        payment.updated = now;
+        Ok(Decision {
+            writes: vec![Row::Payment(payment)],
+            entries: Vec::new(),
+            outcome: (),
+        })
+    }
+}
+
+/// Makes what was used the charge. The rest of the reservation is free again.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// The payment.
+    pub keys: PaymentKeys,
+    /// What the answer is worth, in atomic units; `None` takes the last checkpoint (after a crash).
+    /// The charge is at most the reservation. Nothing used releases the payment.
+    pub used: Option<Amount>,
+    /// Replaces the memo, if given.
+    pub memo: Option<String>,
+}
+
+/// A committed charge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Charge {
+    /// What is owed, in atomic units.
+    pub amount: Amount,
+    /// What the answer was worth by its price, before the bound of the reservation.
+    pub calculated: Amount,
+    /// What the authorization leaves, in atomic units; 0 for a once or exact one.
+    pub left: Amount,
+}
+
+impl Command for Commit {
+    type Outcome = Charge;
+
+    fn rows(&self) -> RowSet {
+        self.keys
+            .rows()
+            .chain([RowKey::Authorization(self.keys.authorization)])
+            .collect()
+    }
+
+    fn decide(&self, rows: &Rows, now: Timestamp) -> Result<Decision<Charge>, Refusal> {
+        let mut books = Open::load(&self.keys, rows)?;
+        let PaymentState::Serving { used: checkpoint } = books.payment.state else {
+            return Err(Refusal::Overtaken);
+        };
+        let calculated = self.used.unwrap_or(checkpoint);
+        if let Some(memo) = &self.memo {
+            books.payment.memo.clone_from(memo);
+        }
+        let amount = if is_exact(&self.keys, rows) && !calculated.is_zero() {
+            // The signed amount is the price: it moves whole or not at all.
+            books.payment.reserved
+        } else {
+            calculated.min(books.payment.reserved)
+        };
+        if amount.is_zero() {
+            let reason = if self.used.is_none() {
+                ReleaseReason::GatewayDied
+            } else {
+                ReleaseReason::NothingDelivered
+            };
+            let left = books.left();
+            let decision = books.release(reason, now)?;
+            return Ok(decision.map(Charge {
+                amount,
+                calculated,
+                left,
+            }));
+        }
+        books.end(amount, now)?;
+        books.owner.due = sum(books.owner.due, amount)?;
+        if let Some(spender) = &mut books.spender {
+            spender.due = sum(spender.due, amount)?;
+            if let Limit::Counter(counter) = &spender.limit {
+                books.payment.generation = counter.generation;
+            }
+        }
+        books.payment.charge = amount;
+        books.payment.state = PaymentState::Due { attempts: 0 };
+        let left = books.left();
+        let mut decision = books.save(Charge {
+            amount,
+            calculated,
+            left,
+        })?;
+        decision.entries.push(Entry {
+            payment: self.keys.id,
+            owner: self.keys.owner,
+            debit: Account::PayerDue,
+            credit: Account::RevenuePending,
+            amount,
+        });
+        Ok(decision)
+    }
+}
+
+fn is_exact(keys: &PaymentKeys, rows: &Rows) -> bool {
+    rows.authorization(&keys.authorization)
+        .is_some_and(|row| matches!(row.signed, tollgate_x402::Authorization::Exact(_)))
+}
+
+/// Ends a payment without a charge. Its claim stays burned: the authorization admits nothing else.
+#[derive(Clone, Debug)]
+pub struct Release {
+    /// The payment.
+    pub keys: PaymentKeys,
+    /// Why.
+    pub reason: ReleaseReason,
+}
+
+impl Command for Release {
+    type Outcome = ();
+
+    fn rows(&self) -> RowSet {
+        self.keys.rows().collect()
+    }
+
+    fn decide(&self, rows: &Rows, now: Timestamp) -> Result<Decision<()>, Refusal> {
+        let books = Open::load(&self.keys, rows)?;
+        if !matches!(books.payment.state, PaymentState::Serving { .. }) {
+            return Err(Refusal::Overtaken);
+        }
+        books.release(self.reason, now)
+    }
+}
+
+/// The rows of an open payment, to be changed together.
+struct Open {
+    payment: PaymentRow,
+    owner: OwnerRow,
+    spender: Option<SpenderRow>,
+    exposure: ExposureRow,
+    entries: Vec<Entry>,
+}
+
+impl Open {
+    fn load(keys: &PaymentKeys, rows: &Rows) -> Result<Self, Refusal> {
+        let spender = match keys.spender_key() {
+            None => None,
+            Some(key) => Some(
+                rows.spender(&key)
+                    .cloned()
+                    .ok_or(Refusal::Missing("spender"))?,
+            ),
+        };
+        Ok(Self {
+            payment: rows
+                .payment(&keys.id)
+                .cloned()
+                .ok_or(Refusal::Missing("payment"))?,
+            owner: rows
+                .owner(&keys.owner)
+                .cloned()
+                .ok_or(Refusal::Missing("payer"))?,
+            spender,
+            exposure: rows
+                .exposure(&keys.exposure)
+                .cloned()
+                .ok_or(Refusal::Missing("exposure"))?,
+            entries: Vec::new(),
+        })
+    }
+
+    /// Frees the reservation, of which `kept` goes on as a charge.
+    fn end(&mut self, kept: Amount, now: Timestamp) -> Result<(), Refusal> {
+        let reserved = self.payment.reserved;
+        self.owner.held = difference(
+            self.owner.held,
+            reserved,
+            "a payer holds less than its payments reserved",
+        )?;
+        self.owner.in_flight = self.owner.in_flight.checked_sub(1).ok_or(Refusal::Books(
+            "a payer has fewer payments in flight than end",
+        ))?;
+        if let Some(spender) = &mut self.spender {
+            spender.held = difference(
+                spender.held,
+                reserved,
+                "a spender holds less than its payments reserved",
+            )?;
+        }
+        let unproven = self.payment.unproven.min(kept);
+        let freed = self.payment.unproven.saturating_sub(unproven);
+        self.exposure.used = difference(
+            self.exposure.used,
+            freed,
+            "the exposure is below its payments'",
+        )?;
+        self.payment.unproven = unproven;
+        self.payment.ended = Some(now);
+        self.payment.updated = now;
+        self.entries.push(Entry {
+            payment: self.payment.keys.id,
+            owner: self.payment.keys.owner,
+            debit: Account::Reserved,
+            credit: Account::PayerHeld,
+            amount: reserved,
+        });
+        Ok(())
+    }
+
+    fn release(mut self, reason: ReleaseReason, now: Timestamp) -> Result<Decision<()>, Refusal> {
+        self.end(Amount::ZERO, now)?;
+        self.payment.state = PaymentState::Released { reason };
+        self.save(())
+    }
+
+    fn left(&self) -> Amount {
+        match (&self.spender, self.payment.keys.authorization) {
+            (
+                Some(SpenderRow {
+                    held,
+                    due,
+                    limit: Limit::Counter(counter),
+                    ..
+                }),
+                AuthorizationKey::Permit { .. },
+            ) => counter.left(*held, *due),
+            _ => Amount::ZERO,
+        }
+    }
+
+    fn save<T>(self, outcome: T) -> Result<Decision<T>, Refusal> {
+        let mut writes = vec![
+            Row::Payment(self.payment),
+            Row::Owner(self.owner),
+            Row::Exposure(self.exposure),
+        ];
+        writes.extend(self.spender.map(Row::Spender));
+        Ok(Decision {
+            writes,
+            entries: self.entries,
+            outcome,
+        })
+    }
+}
+
+impl<T> Decision<T> {
+    fn map<U>(self, outcome: U) -> Decision<U> {
+        Decision {
+            writes: self.writes,
+            entries: self.entries,
+            outcome,
+        }
+    }
+}

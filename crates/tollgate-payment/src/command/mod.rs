@@ -1,0 +1,31 @@
+//! The steps of a payment's life.
+//!
+//! ```text
+//! Reserve ─▶ Serving ─Checkpoint*─▶ Commit ─▶ Due ─Claim─▶ Claimed ─Seal, Submitted, Included─▶ Conclude ─▶ Final
+//!               └────────Release────▶ Released   ▲                                                 │ ├─▶ Lost
+//!                                                └─────────────────────────────────────────────────┘ (failed: again)
+//! ```
+//! From `Sealed` no step leads back: once signed, only the finalized chain decides.
+
+mod commit;
+mod reserve;
+mod settle;
+
+pub use commit::{Charge, Checkpoint, Commit, Release};
+pub use reserve::{Funds, Reservation, Reserve, SpenderFunds};
+pub use settle::{Adopt, Claim, Conclude, Fate, Included, ItemFate, Seal, Submitted};
+
+use tollgate_x402::Amount;
+
+use crate::refusal::Refusal;
+
+/// A sum of the books: an overflow means that they are corrupt.
+pub(crate) fn sum(a: Amount, b: Amount) -> Result<Amount, Refusal> {
+    a.checked_add(b)
+        .ok_or(Refusal::Books("a sum is above 2^256 - 1"))
+}
+
+/// A difference of the books: a negative one means that they are corrupt.
+pub(crate) fn difference(a: Amount, b: Amount, what: &'static str) -> Result<Amount, Refusal> {
+    a.checked_sub(b).ok_or(Refusal::Books(what))
+}

@@ -1,0 +1,452 @@
+//! Admission: the authorization is claimed and the worst case reserved, in one step.
+
+use tollgate_x402::{Allowance, Amount, Authorization, B256, Timestamp, U256};
+
+use super::sum;
+use crate::{
+    key::{AuthorizationKey, ExposureKey, OwnerKey, PaymentKeys, RowKey},
+    policy::Credit,
+    refusal::{CreditBound, FundsBound, Refusal},
+    row::{
+        AuthorizationRow, Counter, ExposureRow, Limit, OwnerRow, PaymentRow, PaymentState, Permit,
+        Row, SpenderRow, View,
+    },
+    store::{Account, Command, Decision, Entry, RowSet, Rows},
+};
+
+/// What the chain says of a payer, at one block.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Funds {
+    /// The block.
+    pub block: u64,
+    /// When it was read.
+    pub at: Timestamp,
+    /// The payer's balance, in atomic units.
+    pub balance: Amount,
+    /// What the spender may draw.
+    pub spender: SpenderFunds,
+}
+
+/// What the chain says of a spender.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SpenderFunds {
+    /// No spender: EIP-3009.
+    None,
+    /// The allowance of a spender that is not ours alone (Permit2).
+    Seen {
+        /// The ERC-20 allowance, in atomic units.
+        allowance: Amount,
+    },
+    /// An allowance that only we draw.
+    Counter {
+        /// The token's `nonces(owner)`.
+        nonce: U256,
+        /// The ERC-20 allowance, in atomic units.
+        allowance: Amount,
+        /// The contract's counter, where `payTo` is a `Settler`.
+        counter: Option<Amount>,
+    },
+}
+
+/// Claims an authorization and reserves a request's worst case. Refuses, or holds the money.
+#[derive(Clone, Debug)]
+pub struct Reserve {
+    /// The rows of the payment, with a fresh random id.
+    pub keys: PaymentKeys,
+    /// What was signed, verified against our own offer, its signature included.
+    pub authorization: Authorization,
+    /// The EIP-712 digest of the authorization.
+    pub digest: B256,
+    /// The digest of the request: a once or exact authorization is bound to it.
+    pub request: B256,
+    /// The worst case, in atomic units. For an exact payment its price.
+    pub worst: Amount,
+    /// The least with which it makes sense to begin, in atomic units; at most `worst`.
+    pub least: Amount,
+    /// What the gateway wants to remember.
+    pub memo: String,
+    /// The gateway's run.
+    pub epoch: u64,
+    /// The bounds on what is lent.
+    pub credit: Credit,
+    /// The chain's word, where it was asked.
+    pub funds: Option<Funds>,
+}
+
+/// What was reserved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reservation {
+    /// How much: the worst case, or less where only less can be paid; at least the minimum.
+    pub reserved: Amount,
+    /// What the authorization leaves after it, in atomic units.
+    pub left: Amount,
+}
+
+impl Command for Reserve {
+    type Outcome = Reservation;
+
+    fn rows(&self) -> RowSet {
+        self.keys
+            .rows()
+            .chain([RowKey::Authorization(self.keys.authorization)])
+            .collect()
+    }
+
+    fn decide(&self, rows: &Rows, now: Timestamp) -> Result<Decision<Reservation>, Refusal> {
+        if rows.payment(&self.keys.id).is_some() {
+            return Err(Refusal::Overtaken);
+        }
+        self.check_claim(rows.authorization(&self.keys.authorization))?;
+
+        let mut owner = rows
+            .owner(&self.keys.owner)
+            .cloned()
+            .unwrap_or_else(|| OwnerRow::new(self.keys.owner));
+        let mut spender = self.keys.spender_key().map(|key| {
+            rows.spender(&key).cloned().unwrap_or_else(|| SpenderRow {
+                key,
+                held: Amount::ZERO,
+                due: Amount::ZERO,
+                limit: match self.authorization {
+                    Authorization::Allowance(_) => Limit::Counter(Box::default()),
+                    Authorization::Once(_) | Authorization::Exact(_) => Limit::Seen(None),
+                },
+            })
+        });
+        let mut exposure = rows
+            .exposure(&self.keys.exposure)
+            .cloned()
+            .unwrap_or_else(|| ExposureRow::new(self.keys.exposure));
+
+        if !owner.lost.is_zero() {
+            return Err(Refusal::Blocked { owed: owner.lost });
+        }
+        self.learn_balance(&mut owner, now)?;
+        let generation = match &mut spender {
+            None => 0,
+            Some(spender) => self.learn_spender(spender, now)?,
+        };
+
+        let money = self.affordable(&owner, spender.as_ref())?;
+        let (reserved, unproven) = self.lend(&owner, &exposure, money, now)?;
+
+        owner.held = sum(owner.held, reserved)?;
+        owner.in_flight = owner
+            .in_flight
+            .checked_add(1)
+            .ok_or(Refusal::Books("too many payments in flight"))?;
+        exposure.used = sum(exposure.used, unproven)?;
+        let mut left = self.authorization.cap().saturating_sub(reserved);
+        if let Some(spender) = &mut spender {
+            spender.held = sum(spender.held, reserved)?;
+            if let Limit::Counter(counter) = &spender.limit {
+                left = counter.left(spender.held, spender.due);
+            }
+        }
+
+        let claims = matches!(self.keys.authorization, AuthorizationKey::Claim { .. });
+        let mut writes = vec![Row::Owner(owner), Row::Exposure(exposure)];
+        writes.extend(spender.map(Row::Spender));
+        if rows.authorization(&self.keys.authorization).is_none() {
+            writes.push(Row::Authorization(AuthorizationRow {
+                key: self.keys.authorization,
+                signed: self.authorization.clone(),
+                request: claims.then_some(self.request),
+                payment: claims.then_some(self.keys.id),
+                created: now,
+            }));
+        }
+        writes.push(Row::Payment(PaymentRow {
+            keys: self.keys,
+            state: PaymentState::Serving { used: Amount::ZERO },
+            reserved,
+            charge: Amount::ZERO,
+            unproven,
+            generation,
+            interval: None,
+            request: self.request,
+            memo: self.memo.clone(),
+            epoch: self.epoch,
+            deadline: self.authorization.deadline(),
+            created: now,
+            ended: None,
+            updated: now,
+        }));
+        let entries = vec![Entry {
+            payment: self.keys.id,
+            owner: self.keys.owner,
+            debit: Account::PayerHeld,
+            credit: Account::Reserved,
+            amount: reserved,
+        }];
+        Ok(Decision {
+            writes,
+            entries,
+            outcome: Reservation { reserved, left },
+        })
+    }
+}
+
+impl Reserve {
+    /// One once or exact authorization admits one request.
+    fn check_claim(&self, known: Option<&AuthorizationRow>) -> Result<(), Refusal> {
+        let (Some(row), AuthorizationKey::Claim { .. }) = (known, self.keys.authorization) else {
+            return Ok(());
+        };
+        match row.payment {
+            // Whether that payment still runs is for the caller to look up by its id.
+            Some(payment) if row.request == Some(self.request) => Err(Refusal::InFlight(payment)),
+            _ => Err(Refusal::Used),
+        }
+    }
+
+    /// Takes the chain's word on the balance, or makes sure that the last one is fresh.
+    fn learn_balance(&self, owner: &mut OwnerRow, now: Timestamp) -> Result<(), Refusal> {
+        match (&self.funds, &owner.view) {
+            (Some(funds), known) if known.is_none_or(|view| view.block <= funds.block) => {
+                owner.view = Some(View {
+                    amount: funds.balance,
+                    block: funds.block,
+                    at: funds.at,
+                });
+                Ok(())
+            }
+            (_, Some(view)) if self.fresh(view.at, now) => Ok(()),
+            _ => Err(Refusal::FundsNeeded),
+        }
+    }
+
+    fn fresh(&self, at: Timestamp, now: Timestamp) -> bool {
+        now.since(at) <= self.credit.view_age
+    }
+
+    /// Takes the chain's word on the spender; returns the counter's generation.
+    fn learn_spender(&self, spender: &mut SpenderRow, now: Timestamp) -> Result<u32, Refusal> {
+        let due = spender.due;
+        match (&mut spender.limit, &self.authorization) {
+            (Limit::Seen(view), Authorization::Once(_) | Authorization::Exact(_)) => {
+                match (&self.funds, *view) {
+                    (
+                        Some(Funds {
+                            block,
+                            at,
+                            spender: SpenderFunds::Seen { allowance },
+                            ..
+                        }),
+                        known,
+                    ) if known.is_none_or(|view| view.block <= *block) => {
+                        *view = Some(View {
+                            amount: *allowance,
+                            block: *block,
+                            at: *at,
+                        });
+                    }
+                    (_, Some(view)) if self.fresh(view.at, now) => {}
+                    _ => return Err(Refusal::FundsNeeded),
+                }
+                Ok(0)
+            }
+            (Limit::Counter(counter), Authorization::Allowance(signed)) => {
+                match &self.funds {
+                    Some(Funds {
+                        at,
+                        spender:
+                            SpenderFunds::Counter {
+                                nonce,
+                                allowance,
+                                counter: drawn,
+                            },
+                        ..
+                    }) => {
+                        counter.learn(signed, self.digest, *nonce, *allowance, *drawn, due)?;
+                        counter.seen = Some(*at);
+                    }
+                    _ => {
+                        let known = counter.permit.as_ref().is_some_and(|permit| {
+                            permit.digest == self.digest
+                                || (permit.signed.nonce == signed.nonce
+                                    && permit.signed.value == signed.value)
+                        });
+                        if !known || !counter.seen.is_some_and(|at| self.fresh(at, now)) {
+                            return Err(Refusal::FundsNeeded);
+                        }
+                    }
+                }
+                Ok(counter.generation)
+            }
+            _ => Err(Refusal::Books(
+                "a spender's kind is not the authorization's",
+            )),
+        }
+    }
+
+    /// What can be paid for this request, at least its minimum.
+    fn affordable(
+        &self,
+        owner: &OwnerRow,
+        spender: Option<&SpenderRow>,
+    ) -> Result<Amount, Refusal> {
+        let balance = owner.view.map_or(Amount::ZERO, |view| view.amount);
+        let balance = balance.saturating_sub(owner.held).saturating_sub(owner.due);
+        let mut money = (balance, FundsBound::Balance);
+        if let Some(spender) = spender {
+            let left = match &spender.limit {
+                Limit::Seen(view) => view
+                    .map_or(Amount::ZERO, |view| view.amount)
+                    .saturating_sub(spender.held)
+                    .saturating_sub(spender.due),
+                Limit::Counter(counter) => counter.left(spender.held, spender.due),
+            };
+            if left < money.0 {
+                money = (left, FundsBound::Allowance);
+            }
+        }
+        if !matches!(self.authorization, Authorization::Allowance(_))
+            && self.authorization.cap() < money.0
+        {
+            money = (self.authorization.cap(), FundsBound::Authorization);
+        }
+        let (available, bound) = money;
+        if available < self.least {
+            return Err(Refusal::Insufficient {
+                bound,
+                available,
+                needed: self.least,
+            });
+        }
+        Ok(available)
+    }
+
+    /// What is lent of it, and the part above the payer's own paid history.
+    fn lend(
+        &self,
+        owner: &OwnerRow,
+        exposure: &ExposureRow,
+        money: Amount,
+        now: Timestamp,
+    ) -> Result<(Amount, Amount), Refusal> {
+        let limited = |bound| {
+            Err(Refusal::Limited {
+                bound,
+                retry_after: RETRY_AFTER,
+            })
+        };
+        if owner.in_flight >= self.credit.in_flight_of(owner, now) {
+            return limited(CreditBound::InFlight);
+        }
+        let open = sum(owner.held, owner.due)?;
+        let credit = self.credit.of(owner, now).saturating_sub(open);
+        let proven = owner.history.paid(now).saturating_sub(open);
+        let global = self
+            .credit
+            .exposure
+            .saturating_sub(exposure.used)
+            .saturating_add(proven);
+        let reserved = self.worst.min(money).min(credit).min(global);
+        if reserved < self.least || reserved.is_zero() && !self.worst.is_zero() {
+            return limited(if credit <= global {
+                CreditBound::Payer
+            } else {
+                CreditBound::Global
+            });
+        }
+        Ok((reserved, reserved.saturating_sub(proven)))
+    }
+}
+
+/// Seconds after which a payer at a bound may try again: settlements become final in about as many.
+const RETRY_AFTER: u64 = 2;
+
+impl OwnerRow {
+    /// A payer of whom nothing is known.
+    pub fn new(key: OwnerKey) -> Self {
+        Self {
+            key,
+            held: Amount::ZERO,
+            due: Amount::ZERO,
+            in_flight: 0,
+            view: None,
+            history: Default::default(),
+            lost: Amount::ZERO,
+        }
+    }
+}
+
+impl ExposureRow {
+    /// A slice in which nothing is open.
+    pub const fn new(key: ExposureKey) -> Self {
+        Self {
+            key,
+            used: Amount::ZERO,
+        }
+    }
+}
+
+impl Counter {
+    /// What the ceiling leaves, with this much held and due.
+    pub fn left(&self, held: Amount, due: Amount) -> Amount {
+        self.ceiling
+            .saturating_sub(self.settled)
+            .saturating_sub(due)
+            .saturating_sub(held)
+    }
+
+    /// Takes the chain's word: where the token's nonce stands against the permit's decides whether the
+    /// permit is pending (its value is the budget) or applied (the allowance that stands is).
+    fn learn(
+        &mut self,
+        signed: &Allowance,
+        digest: B256,
+        nonce: U256,
+        allowance: Amount,
+        drawn: Option<Amount>,
+        due: Amount,
+    ) -> Result<(), Refusal> {
+        // A fresh row of an allowance that was drawn before begins where the chain stands.
+        if self.permit.is_none() && self.settled.is_zero() && due.is_zero() {
+            self.settled = drawn.unwrap_or_default();
+            self.claimed = self.settled;
+        }
+        let ledger = sum(self.settled, due)?;
+        // A plain account has no counter on the chain; ours is at or below what was drawn.
+        let drawn = drawn.unwrap_or(self.settled);
+        if drawn > ledger {
+            return Err(Refusal::CounterAhead {
+                chain: drawn,
+                ledger,
+            });
+        }
+        if nonce < signed.nonce {
+            return Err(Refusal::PermitNonce {
+                signed: signed.nonce,
+                expected: nonce,
+            });
+        }
+        let newest = self
+            .permit
+            .as_ref()
+            .is_none_or(|permit| permit.signed.nonce < signed.nonce);
+        if newest {
+            self.generation = self
+                .generation
+                .checked_add(1)
+                .ok_or(Refusal::Books("too many permits"))?;
+            self.permit = Some(Permit {
+                signed: signed.clone(),
+                digest,
+                applied: false,
+            });
+            // Everything committed so far is drawn before the permit goes in: a permit sets, it does not add.
+            self.ceiling = ledger.saturating_add(signed.value);
+        }
+        if let Some(permit) = &mut self.permit
+            && nonce > permit.signed.nonce
+        {
+            // Applied, by us or by somebody who saw it: what stands on the chain is the budget, and
+            // never more than the signed values allow.
+            permit.applied = true;
+            self.ceiling = self.ceiling.min(drawn.saturating_add(allowance));
+        }
+        Ok(())
+    }
+}

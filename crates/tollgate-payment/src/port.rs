@@ -1,0 +1,164 @@
+//! The ports: what the outside implements, and what the paywall sees.
+//!
+//! Every future is `Send` and named in the trait, so that nothing is boxed. Each port has one closed error,
+//! whose class steers the machine; *unknown* is a value, never an error.
+
+use core::future::Future;
+
+use tollgate_x402::{Amount, Authorization, ErrorCode, PaymentId, PaymentPayload};
+
+use crate::{
+    command::{Charge, Fate, Funds},
+    offer::{Ask, Offer},
+    row::{BatchRow, Instruction, Submission},
+};
+
+/// Reads what the chain says of a payer.
+pub trait Verifier: Send + Sync + 'static {
+    /// The payer's funds for this authorization, at one block, in one round trip.
+    fn funds(&self, authorization: &Authorization) -> impl Future<Output = Result<Funds, VerifyError>> + Send;
+}
+
+/// Why the payer's funds are not known, or not good.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The chain says that the authorization cannot be settled: the payer is to blame.
+    #[error("{message}")]
+    Refused {
+        /// The code for the 402.
+        code: ErrorCode,
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// The chain did not answer, or its answer is not to be trusted: serve nothing.
+    #[error("the chain cannot be read: {0}")]
+    Unavailable(String),
+}
+
+/// Makes transactions of batches. It holds the keys, or speaks to who does.
+pub trait Rail: Send + Sync + 'static {
+    /// The next transaction of a batch, signed: with `nonce` and the floor price, or priced above `above`
+    /// to replace an earlier one of the same nonce. Nothing is sent.
+    fn prepare(
+        &self,
+        batch: &BatchRow,
+        nonce: u64,
+        above: Option<u128>,
+    ) -> impl Future<Output = Result<Instruction, RailError>> + Send;
+
+    /// Sends what was stored. Sending twice is harmless.
+    fn submit(&self, stored: &Instruction) -> impl Future<Output = Submission> + Send;
+
+    /// What became of a sealed batch.
+    fn trace(&self, batch: &BatchRow) -> impl Future<Output = Result<Trace, RailError>> + Send;
+
+    /// The account's transaction count on the chain, pending ones included.
+    fn nonce(&self) -> impl Future<Output = Result<u64, RailError>> + Send;
+}
+
+/// What the chain says of a sealed batch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Trace {
+    /// Not in a block. The node may have it, or may have dropped it.
+    Pending,
+    /// In a block that is not final.
+    Included {
+        /// Which of the stored transactions.
+        transaction: tollgate_x402::B256,
+        /// The block.
+        block: u64,
+    },
+    /// Decided.
+    Final(Fate),
+}
+
+/// Why a transaction was not prepared or traced. Nothing was sent.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RailError {
+    /// The chain did not answer: try later.
+    #[error("the chain cannot be reached: {0}")]
+    Unavailable(String),
+    /// The operator must act: no gas money, a paused token, a wrong key, the price cap.
+    #[error("{0}")]
+    Operator(String),
+}
+
+/// The seller's till, as a paywall sees it.
+pub trait Till: Clone + Send + Sync + 'static {
+    /// What an admitted request holds.
+    type Hold: Hold;
+
+    /// The offer for a request. It cannot do I/O: the unpaid path is as cheap as this.
+    fn offer(&self, ask: Ask) -> Offer;
+
+    /// Verifies a payment against our own offer, claims it, and reserves the worst case.
+    fn admit(&self, offer: &Offer, payment: PaymentPayload) -> impl Future<Output = Result<Self::Hold, AdmitError>> + Send;
+}
+
+/// A request's reserved money. It is owned by a task of its own and ended exactly once.
+pub trait Hold: Send + 'static {
+    /// The payment's id.
+    fn id(&self) -> PaymentId;
+
+    /// What was reserved: the charge cannot be above it, in atomic units.
+    fn cap(&self) -> Amount;
+
+    /// What the caller is told of the payment.
+    fn terms(&self) -> &Admitted;
+
+    /// Resolves when the reservation has reached the disk: nothing is delivered before.
+    fn durable(&mut self) -> impl Future<Output = Result<(), HoldError>> + Send;
+
+    /// Makes what was delivered durable.
+    fn checkpoint(&mut self, used: Amount) -> impl Future<Output = Result<(), HoldError>> + Send;
+
+    /// Makes what was used the charge; nothing used releases the payment.
+    fn commit(self, used: Amount, memo: Option<String>) -> impl Future<Output = Result<Charge, HoldError>> + Send;
+
+    /// Ends the payment without a charge, before anything was delivered.
+    fn release(self) -> impl Future<Output = Result<(), HoldError>> + Send;
+}
+
+/// What is known of an admitted payment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Admitted {
+    /// The payment's id.
+    pub id: PaymentId,
+    /// The payer.
+    pub payer: tollgate_x402::Address,
+    /// The chain.
+    pub chain: tollgate_x402::ChainId,
+    /// The token.
+    pub token: tollgate_x402::Address,
+    /// What was reserved, in atomic units.
+    pub cap: Amount,
+    /// What the authorization leaves, in atomic units.
+    pub left: Amount,
+    /// Which version of x402 the client spoke (1 or 2).
+    pub version: u8,
+}
+
+/// Why a payment was not admitted. Nothing was reserved and nothing is charged.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct AdmitError {
+    /// The stable code, which has the HTTP status.
+    pub code: ErrorCode,
+    /// What is wrong and what to do.
+    pub message: String,
+    /// Seconds for Retry-After, where waiting helps.
+    pub retry_after: Option<u64>,
+    /// The payer, where a signature proved it.
+    pub payer: Option<tollgate_x402::Address>,
+}
+
+/// Why a hold's step did not reach the disk.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum HoldError {
+    /// The store did not take it: deliver nothing more.
+    #[error("the ledger cannot be written: {0}")]
+    Unavailable(String),
+    /// The payment was ended elsewhere.
+    #[error("the payment was ended elsewhere")]
+    Ended,
+}

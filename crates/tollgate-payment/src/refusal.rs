@@ -1,0 +1,126 @@
+//! Why a command wrote nothing.
+
+use tollgate_x402::{Amount, PaymentId, U256};
+
+/// Why a command wrote nothing. Nothing was reserved, charged or sent.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// What is known of the payer's funds is missing or too old: read the chain and ask again with what it says.
+    #[error("the payer's funds must be read from the chain first")]
+    FundsNeeded,
+    /// The payer cannot pay the minimum.
+    #[error("{bound} leaves {available} atomic units and this request needs at least {needed}")]
+    Insufficient {
+        /// What is short.
+        bound: FundsBound,
+        /// What is left, in atomic units.
+        available: Amount,
+        /// The least that this request needs.
+        needed: Amount,
+    },
+    /// A credit bound is reached: wait, sign nothing anew.
+    #[error("{bound} is reached; try again after open requests are settled")]
+    Limited {
+        /// Which bound.
+        bound: CreditBound,
+        /// Seconds after which it makes sense to try again.
+        retry_after: u64,
+    },
+    /// The payer owes a charge that it made unpayable.
+    #[error("this payer owes {owed} atomic units from payments that could not be settled")]
+    Blocked {
+        /// How much.
+        owed: Amount,
+    },
+    /// The permit's nonce is not the token's.
+    #[error(
+        "the permit's nonce is {signed} but the token expects {expected}; sign with the current nonce"
+    )]
+    PermitNonce {
+        /// The nonce that was signed.
+        signed: U256,
+        /// The token's.
+        expected: U256,
+    },
+    /// The authorization admitted another request.
+    #[error("this authorization was used for another request; sign a new one")]
+    Used,
+    /// The authorization admitted this request, which is still being served.
+    #[error("this payment is being served")]
+    InFlight(PaymentId),
+    /// The authorization admitted this request, which has ended.
+    #[error("this payment has been served")]
+    Ended(PaymentId),
+    /// The chain's counter is above the ledger's: another ledger, or a restored backup.
+    #[error(
+        "the chain has drawn {chain} of this allowance and the ledger knows of {ledger}; reconcile before serving"
+    )]
+    CounterAhead {
+        /// The chain's counter.
+        chain: Amount,
+        /// The ledger's.
+        ledger: Amount,
+    },
+    /// Somebody else has changed the row since it was looked at: look again.
+    #[error("the step was overtaken by another")]
+    Overtaken,
+    /// The command names a row that does not exist.
+    #[error("no such {0}")]
+    Missing(&'static str),
+    /// The books contradict themselves: nothing is written, a person must look.
+    #[error("the books contradict themselves: {0}")]
+    Books(&'static str),
+}
+
+impl Refusal {
+    /// The payment that the authorization admitted before.
+    pub const fn payment(&self) -> Option<PaymentId> {
+        match self {
+            Self::InFlight(id) | Self::Ended(id) => Some(*id),
+            _ => None,
+        }
+    }
+}
+
+/// What is short of money.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FundsBound {
+    /// The balance, less everything open.
+    Balance,
+    /// The allowance, less everything open.
+    Allowance,
+    /// The amount that was signed.
+    Authorization,
+}
+
+impl core::fmt::Display for FundsBound {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Balance => "the balance",
+            Self::Allowance => "the allowance",
+            Self::Authorization => "the signed amount",
+        })
+    }
+}
+
+/// Which credit bound is reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CreditBound {
+    /// The payer's credit.
+    Payer,
+    /// The payer's requests in flight.
+    InFlight,
+    /// The bound on everything unsettled of all payers.
+    Global,
+}
+
+impl core::fmt::Display for CreditBound {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Payer => "the payer's credit",
+            Self::InFlight => "the number of the payer's requests in flight",
+            Self::Global => "the seller's bound on unsettled payments",
+        })
+    }
+}

@@ -1,0 +1,431 @@
+//! The rows of the books. A store keeps them; only commands change them.
+
+use serde::{Deserialize, Serialize};
+use tollgate_x402::{
+    Address, Allowance, Amount, Authorization, B256, Bytes, Exact, Once, PaymentId, Timestamp,
+};
+
+use crate::{
+    history::PaidHistory,
+    key::{
+        AuthorizationKey, BatchId, ExposureKey, OwnerKey, PaymentKeys, RowKey, SignerKey,
+        SpenderKey,
+    },
+};
+
+/// A row of any kind. A store matches on it without a wildcard, so that a new kind fails to compile there.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Row {
+    /// A payer.
+    Owner(OwnerRow),
+    /// A payer's spender.
+    Spender(SpenderRow),
+    /// An authorization.
+    Authorization(AuthorizationRow),
+    /// A payment.
+    Payment(PaymentRow),
+    /// A batch.
+    Batch(BatchRow),
+    /// A settling account.
+    Signer(SignerRow),
+    /// A slice of the global bound.
+    Exposure(ExposureRow),
+}
+
+impl Row {
+    /// The row's name.
+    pub fn key(&self) -> RowKey {
+        match self {
+            Self::Owner(row) => RowKey::Owner(row.key),
+            Self::Spender(row) => RowKey::Spender(row.key),
+            Self::Authorization(row) => RowKey::Authorization(row.key),
+            Self::Payment(row) => RowKey::Payment(row.keys.id),
+            Self::Batch(row) => RowKey::Batch(row.id),
+            Self::Signer(row) => RowKey::Signer(row.key),
+            Self::Exposure(row) => RowKey::Exposure(row.key),
+        }
+    }
+}
+
+/// An amount as a node last told it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct View {
+    /// The amount, in atomic units, less our own settlements that became final above `block`.
+    pub amount: Amount,
+    /// The block at which it was read.
+    pub block: u64,
+    /// When it was read.
+    pub at: Timestamp,
+}
+
+/// A payer, as one token's books see it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct OwnerRow {
+    /// The name.
+    pub key: OwnerKey,
+    /// The sum of the reservations of open payments.
+    pub held: Amount,
+    /// The sum of committed charges that are not final.
+    pub due: Amount,
+    /// Open payments.
+    pub in_flight: u32,
+    /// The balance as last seen.
+    pub view: Option<View>,
+    /// What was finally paid, by day.
+    pub history: PaidHistory,
+    /// Charges that the payer made unpayable, and still owes.
+    pub lost: Amount,
+}
+
+/// What one spender may draw of one payer's money.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SpenderRow {
+    /// The name.
+    pub key: SpenderKey,
+    /// The sum of the reservations of open payments.
+    pub held: Amount,
+    /// The sum of committed charges that are not final.
+    pub due: Amount,
+    /// What bounds them.
+    pub limit: Limit,
+}
+
+/// What bounds a spender.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Limit {
+    /// The ERC-20 allowance as last seen (Permit2's, which many sellers share).
+    Seen(Option<View>),
+    /// The counter of an allowance that only we draw.
+    Counter(Box<Counter>),
+}
+
+/// The counter of one allowance: everything drawn by one spender from one payer, ever, in atomic units.
+///
+/// A settlement owns an interval of it; the chain's counter (`Settler.charged`) moves from `settled`
+/// through the claimed intervals.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Counter {
+    /// Drawn and final.
+    pub settled: Amount,
+    /// The end of the last interval given to a batch.
+    pub claimed: Amount,
+    /// Where the signed budgets end: `settled + due + held` never passes it.
+    pub ceiling: Amount,
+    /// When `ceiling` was last held against the chain.
+    pub seen: Option<Timestamp>,
+    /// The permit that set the ceiling.
+    pub permit: Option<Permit>,
+    /// Permits registered so far. A charge carries the count at its commit, so that a permit is
+    /// submitted after the charges that came before it: a permit sets the allowance, it does not add.
+    pub generation: u32,
+    /// Batches with an interval of this counter that are not concluded.
+    pub undecided: u32,
+    /// An interval failed: nothing is claimed until every batch is concluded, since later intervals
+    /// will be skipped by the chain.
+    pub halted: bool,
+}
+
+/// The permit behind a counter's ceiling.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Permit {
+    /// What was signed, to be submitted with the first settlement.
+    pub signed: Allowance,
+    /// The EIP-712 digest.
+    pub digest: B256,
+    /// Whether the chain has it: the token's nonce is past the permit's.
+    pub applied: bool,
+}
+
+/// An authorization that was admitted.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct AuthorizationRow {
+    /// The name.
+    pub key: AuthorizationKey,
+    /// What was signed. Kept until it can no longer be used or settled.
+    pub signed: Authorization,
+    /// For a claim: the digest of the one request that it admits.
+    pub request: Option<B256>,
+    /// For a claim: the one payment.
+    pub payment: Option<PaymentId>,
+    /// When it was first seen.
+    pub created: Timestamp,
+}
+
+/// Where a payment stands.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum PaymentState {
+    /// Reserved, and perhaps streaming: `used` is the durable checkpoint.
+    Serving {
+        /// Delivered and worth so much at least.
+        used: Amount,
+    },
+    /// Committed: to be settled.
+    Due {
+        /// Settlements that failed.
+        attempts: u32,
+    },
+    /// In a batch.
+    Claimed {
+        /// The batch.
+        batch: BatchId,
+        /// Settlements that failed before.
+        attempts: u32,
+    },
+    /// Paid, in a finalized block.
+    Final {
+        /// The transaction.
+        transaction: B256,
+        /// The block.
+        block: u64,
+    },
+    /// Served and not payable any more.
+    Lost {
+        /// Why.
+        reason: LossReason,
+    },
+    /// Ended without a charge.
+    Released {
+        /// Why.
+        reason: ReleaseReason,
+    },
+}
+
+/// Why a payment ended without a charge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ReleaseReason {
+    /// The upstream failed before anything was delivered.
+    UpstreamFailed,
+    /// Nothing was delivered before the caller left.
+    NothingDelivered,
+    /// The gateway died before a checkpoint.
+    GatewayDied,
+}
+
+/// Why a charge became unpayable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum LossReason {
+    /// The payer's balance does not cover it.
+    Balance,
+    /// The allowance was revoked or overwritten.
+    Allowance,
+    /// The nonce was burned or spent elsewhere.
+    Nonce,
+    /// The deadline passed before it could be settled.
+    Deadline,
+    /// The token is paused, or the payer frozen.
+    Frozen,
+    /// The chain refused it again and again.
+    Refused,
+}
+
+/// One request's payment.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PaymentRow {
+    /// The rows that it touches.
+    pub keys: PaymentKeys,
+    /// Where it stands.
+    pub state: PaymentState,
+    /// The worst case that was reserved, in atomic units.
+    pub reserved: Amount,
+    /// The committed charge; 0 before the commit. Never above `reserved`.
+    pub charge: Amount,
+    /// The part of the reservation or charge above the payer's own paid history.
+    pub unproven: Amount,
+    /// For an allowance: the counter's generation at the commit.
+    pub generation: u32,
+    /// For an allowance in a batch: the interval of the counter.
+    pub interval: Option<(Amount, Amount)>,
+    /// The digest of the request that was paid for.
+    pub request: B256,
+    /// What the gateway wants to remember for the receipt: at most 2 KiB, opaque here.
+    pub memo: String,
+    /// The run of the gateway that serves it: a payment of a run that died is concluded by the next.
+    pub epoch: u64,
+    /// The last second in which it can be submitted.
+    pub deadline: Timestamp,
+    /// When it was reserved.
+    pub created: Timestamp,
+    /// When it was committed or released.
+    pub ended: Option<Timestamp>,
+    /// When it last changed.
+    pub updated: Timestamp,
+}
+
+/// One part of a settlement.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum BatchItem {
+    /// Draw an interval of an allowance's counter.
+    Allowance {
+        /// Whose, by whom.
+        spender: SpenderKey,
+        /// The counter before.
+        from: Amount,
+        /// The counter after.
+        to: Amount,
+        /// The permit to submit first, if the chain does not have it.
+        permit: Option<Allowance>,
+        /// The payments that it settles, in the order of their intervals.
+        payments: Vec<PaymentKeys>,
+    },
+    /// Settle a once authorization for what was used.
+    Once {
+        /// What was signed.
+        signed: Once,
+        /// The charge.
+        amount: Amount,
+        /// The payment.
+        payment: PaymentKeys,
+    },
+    /// Settle an exact authorization.
+    Exact {
+        /// What was signed.
+        signed: Exact,
+        /// The payment.
+        payment: PaymentKeys,
+    },
+}
+
+impl BatchItem {
+    /// The payments that the item settles.
+    pub fn payments(&self) -> &[PaymentKeys] {
+        match self {
+            Self::Allowance { payments, .. } => payments,
+            Self::Once { payment, .. } | Self::Exact { payment, .. } => {
+                core::slice::from_ref(payment)
+            }
+        }
+    }
+
+    /// The amount that the item moves, in atomic units.
+    pub fn amount(&self) -> Amount {
+        match self {
+            Self::Allowance { from, to, .. } => to.saturating_sub(*from),
+            Self::Once { amount, .. } => *amount,
+            Self::Exact {
+                signed: Exact::Eip3009(signed),
+                ..
+            } => signed.value,
+            Self::Exact {
+                signed: Exact::Permit2(signed),
+                ..
+            } => signed.amount,
+        }
+    }
+
+    /// The token, the chain and the payer.
+    pub fn owner(&self) -> OwnerKey {
+        match self {
+            Self::Allowance { spender, .. } => spender.owner,
+            Self::Once { payment, .. } | Self::Exact { payment, .. } => payment.owner,
+        }
+    }
+}
+
+/// A transaction as it was signed: stored before it is sent, and sent again as it is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Instruction {
+    /// The account's nonce.
+    pub nonce: u64,
+    /// The transaction's hash.
+    pub hash: B256,
+    /// The signed bytes (EIP-2718).
+    pub raw: Bytes,
+    /// The price, in wei a unit of gas.
+    pub gas_price: u128,
+    /// When it was stored.
+    pub stored: Timestamp,
+    /// When it was last sent, and how the node answered.
+    pub sent: Option<(Timestamp, Submission)>,
+}
+
+/// What became of a submission. There is no error: an unknown outcome is a value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Submission {
+    /// The node has it (or had it already).
+    Accepted,
+    /// The node refused it: it is surely not in any pool by our doing.
+    NotSent,
+    /// No answer, or one that decides nothing.
+    Unknown,
+}
+
+/// Where a batch stands.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum BatchState {
+    /// Its payments are claimed; nothing is signed.
+    Claimed,
+    /// Signed and stored: from here only the finalized chain decides.
+    Sealed,
+    /// Seen in a block that is not final.
+    Included {
+        /// Which of the stored transactions.
+        transaction: B256,
+        /// The block.
+        block: u64,
+    },
+    /// Decided by the finalized chain.
+    Concluded {
+        /// Which of the stored transactions was final, if one was.
+        transaction: Option<B256>,
+        /// The block.
+        block: u64,
+    },
+}
+
+/// Payments that settle together, in one transaction.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct BatchRow {
+    /// The name.
+    pub id: BatchId,
+    /// The account that sends it.
+    pub signer: SignerKey,
+    /// The contract that is called: a `Settler`, or `None` for a plain account's own calls.
+    pub settler: Option<Address>,
+    /// What it settles, in order.
+    pub items: Vec<BatchItem>,
+    /// Where it stands.
+    pub state: BatchState,
+    /// Every signed variant, oldest first: one nonce, rising prices.
+    pub sent: Vec<Instruction>,
+    /// When it was claimed.
+    pub created: Timestamp,
+    /// When it last changed.
+    pub updated: Timestamp,
+}
+
+impl BatchRow {
+    /// The nonce that its transactions share, once sealed.
+    pub fn nonce(&self) -> Option<u64> {
+        self.sent.first().map(|instruction| instruction.nonce)
+    }
+
+    /// Whether the finalized chain has decided it.
+    pub const fn concluded(&self) -> bool {
+        matches!(self.state, BatchState::Concluded { .. })
+    }
+
+    /// The keys of every payment in it.
+    pub fn payments(&self) -> impl Iterator<Item = &PaymentKeys> {
+        self.items.iter().flat_map(BatchItem::payments)
+    }
+}
+
+/// A settling account: its next nonce lives with the ledger, in the step that stores what is signed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SignerRow {
+    /// The name.
+    pub key: SignerKey,
+    /// The nonce of the next transaction.
+    pub next_nonce: u64,
+}
+
+/// A slice of the global bound.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ExposureRow {
+    /// The name.
+    pub key: ExposureKey,
+    /// The sum of the unproven parts of everything open and unsettled.
+    pub used: Amount,
+}
