@@ -111,7 +111,9 @@ impl FromStr for Amount {
         if s.len() > 78 {
             return Err(ParseAmountError::TooLarge);
         }
-        U256::from_str_radix(s, 10).map(Self).map_err(|_| ParseAmountError::TooLarge)
+        U256::from_str_radix(s, 10)
+            .map(Self)
+            .map_err(|_| ParseAmountError::TooLarge)
     }
 }
 

@@ -218,11 +218,13 @@ pub enum ParseSignatureError {
 }
 
 /// Half the order of secp256k1, the largest `s` of a canonical signature (EIP-2).
-const HALF_ORDER: U256 =
-    alloy_primitives::uint!(0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0_U256);
+const HALF_ORDER: U256 = alloy_primitives::uint!(
+    0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0_U256
+);
 /// The order of secp256k1.
-const ORDER: U256 =
-    alloy_primitives::uint!(0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141_U256);
+const ORDER: U256 = alloy_primitives::uint!(
+    0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141_U256
+);
 
 impl Signature65 {
     /// The signature of these parts.
@@ -324,7 +326,8 @@ impl Serialize for Signature65 {
 impl<'de> Deserialize<'de> for Signature65 {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        let bytes = hex::decode(text.as_bytes()).map_err(|_| serde::de::Error::custom("not hexadecimal"))?;
+        let bytes = hex::decode(text.as_bytes())
+            .map_err(|_| serde::de::Error::custom("not hexadecimal"))?;
         Self::from_bytes(&bytes).map_err(serde::de::Error::custom)
     }
 }

@@ -77,7 +77,8 @@ impl FromStr for Network {
         let Some(id) = s.strip_prefix("eip155:") else {
             return Ok(Self::Other(s.into()));
         };
-        let canonical = !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()) && !id.starts_with('0');
+        let canonical =
+            !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()) && !id.starts_with('0');
         match id.parse() {
             Ok(id) if canonical => Ok(Self::Eip155(ChainId(id))),
             _ => Err(ParseNetworkError::ChainId),

@@ -36,7 +36,9 @@ impl FromStr for PaymentId {
         if !digits {
             return Err(ParsePaymentIdError);
         }
-        u128::from_str_radix(s, 16).map(Self).map_err(|_| ParsePaymentIdError)
+        u128::from_str_radix(s, 16)
+            .map(Self)
+            .map_err(|_| ParsePaymentIdError)
     }
 }
 
