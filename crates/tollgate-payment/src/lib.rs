@@ -14,7 +14,9 @@
 pub mod command;
 mod history;
 mod key;
+mod offer;
 mod policy;
+pub mod port;
 mod refusal;
 mod row;
 mod store;
@@ -23,6 +25,7 @@ pub use history::PaidHistory;
 pub use key::{
     AuthorizationKey, BatchId, ExposureKey, OwnerKey, PaymentKeys, RowKey, SignerKey, SpenderKey,
 };
+pub use offer::{Ask, Offer, Permit2Terms, Pricing, RequestBinding, Terms};
 pub use policy::Credit;
 pub use refusal::{CreditBound, FundsBound, Refusal};
 pub use row::{

@@ -9,7 +9,7 @@ use tollgate_x402::{Amount, Authorization, ErrorCode, PaymentId, PaymentPayload}
 
 use crate::{
     command::{Charge, Fate, Funds},
-    offer::{Ask, Offer},
+    offer::{Ask, Offer, RequestBinding},
     row::{BatchRow, Instruction, Submission},
 };
 
@@ -92,7 +92,12 @@ pub trait Till: Clone + Send + Sync + 'static {
     fn offer(&self, ask: Ask) -> Offer;
 
     /// Verifies a payment against our own offer, claims it, and reserves the worst case.
-    fn admit(&self, offer: &Offer, payment: PaymentPayload) -> impl Future<Output = Result<Self::Hold, AdmitError>> + Send;
+    fn admit(
+        &self,
+        offer: &Offer,
+        payment: PaymentPayload,
+        request: RequestBinding,
+    ) -> impl Future<Output = Result<Self::Hold, AdmitError>> + Send;
 }
 
 /// A request's reserved money. It is owned by a task of its own and ended exactly once.

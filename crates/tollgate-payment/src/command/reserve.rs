@@ -121,6 +121,7 @@ impl Command for Reserve {
         if !owner.lost.is_zero() {
             return Err(Refusal::Blocked { owed: owner.lost });
         }
+        self.check_credit(&owner, now)?;
         self.learn_balance(&mut owner, now)?;
         let generation = match &mut spender {
             None => 0,
@@ -198,6 +199,19 @@ impl Reserve {
             Some(payment) if row.request == Some(self.request) => Err(Refusal::InFlight(payment)),
             _ => Err(Refusal::Used),
         }
+    }
+
+    /// What a payer at its bound can be told without asking the chain.
+    fn check_credit(&self, owner: &OwnerRow, now: Timestamp) -> Result<(), Refusal> {
+        let limited = |bound| Err(Refusal::Limited { bound, retry_after: RETRY_AFTER });
+        if owner.in_flight >= self.credit.in_flight_of(owner, now) {
+            return limited(CreditBound::InFlight);
+        }
+        let credit = self.credit.of(owner, now).saturating_sub(sum(owner.held, owner.due)?);
+        if credit < self.least {
+            return limited(CreditBound::Payer);
+        }
+        Ok(())
     }
 
     /// Takes the chain's word on the balance, or makes sure that the last one is fresh.
