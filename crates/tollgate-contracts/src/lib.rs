@@ -2,6 +2,10 @@
 
 pub mod abi;
 pub mod addresses;
+pub mod bytecode;
+pub mod lens;
+pub mod settler;
+pub mod slots;
 pub mod tokens;
 
-pub use tokens::{TokenInfo, by_symbol, token};
+pub use tokens::{TokenDomain, TokenInfo, by_symbol, token};
