@@ -4,8 +4,8 @@
 //! request it is made again and matched. The client's echo selects an entry and never supplies a value.
 
 use tollgate_x402::{
-    Address, Amount, AssetTransferMethod, Authorization, B256, ChainId, ErrorCode, Exact, Network, PaymentRequired,
-    PaymentRequirements, PrimaryType, ResourceInfo, Scheme, Timestamp,
+    Address, Amount, AssetTransferMethod, Authorization, B256, ChainId, ErrorCode, Exact, Network,
+    PaymentRequired, PaymentRequirements, PrimaryType, ResourceInfo, Scheme, Timestamp,
 };
 
 /// What a seller takes for one token.
@@ -94,17 +94,28 @@ impl Offer {
     pub fn new<'a>(ask: Ask, terms: impl IntoIterator<Item = &'a Terms>) -> Self {
         let mut entries = Vec::new();
         for terms in terms {
-            match ask.pricing {
-                Pricing::Metered { worst, .. } => entries.extend(terms.metered(&ask.resource, worst)),
-                Pricing::Fixed(price) => entries.extend(terms.fixed(&ask.resource, price)),
-            }
+            let made = match ask.pricing {
+                Pricing::Metered { worst, .. } => {
+                    terms.metered(&ask.resource, worst).into_iter().collect()
+                }
+                Pricing::Fixed(price) => terms.fixed(&ask.resource, price),
+            };
+            entries.extend(made.into_iter().map(|entry| (entry, terms.clone())));
         }
-        Self { pricing: ask.pricing, resource: ask.resource, entries }
+        Self {
+            pricing: ask.pricing,
+            resource: ask.resource,
+            entries,
+        }
     }
 
     /// The answer to an unpaid request.
     pub fn required(&self, error: &str) -> PaymentRequired {
-        let entries = self.entries.iter().map(|(entry, _)| entry.clone()).collect();
+        let entries = self
+            .entries
+            .iter()
+            .map(|(entry, _)| entry.clone())
+            .collect();
         let mut required = PaymentRequired::new(self.resource.clone(), entries);
         required.error = Some(error.to_owned());
         required
@@ -117,9 +128,21 @@ impl Offer {
 }
 
 impl Terms {
-    fn entry(&self, scheme: Scheme, amount: Amount, resource: &ResourceInfo) -> PaymentRequirements {
+    fn entry(
+        &self,
+        scheme: Scheme,
+        amount: Amount,
+        resource: &ResourceInfo,
+    ) -> PaymentRequirements {
         let network = Network::from(self.chain);
-        let mut entry = PaymentRequirements::new(scheme, network, amount, self.token, self.pay_to, self.max_timeout);
+        let mut entry = PaymentRequirements::new(
+            scheme,
+            network,
+            amount,
+            self.token,
+            self.pay_to,
+            self.max_timeout,
+        );
         entry.resource = Some(resource.url.clone());
         entry.description = Some(resource.description.clone().unwrap_or_default());
         entry.mime_type = Some(resource.mime_type.clone().unwrap_or_default());
@@ -149,7 +172,10 @@ impl Terms {
         if self.eip3009 {
             entries.push(self.entry(Scheme::Exact, price, resource));
         }
-        if self.permit2.is_some_and(|permit2| permit2.exact_proxy.is_some()) {
+        if self
+            .permit2
+            .is_some_and(|permit2| permit2.exact_proxy.is_some())
+        {
             let mut entry = self.entry(Scheme::Exact, price, resource);
             entry.extra.asset_transfer_method = Some(AssetTransferMethod::Permit2);
             entries.push(entry);
@@ -171,9 +197,19 @@ impl Terms {
         margin: u64,
     ) -> Result<(), ErrorCode> {
         let good = |good: bool, code| if good { Ok(()) } else { Err(code) };
-        good(authorization.chain() == self.chain, ErrorCode::InvalidNetwork)?;
-        let permit2 = matches!(authorization, Authorization::Once(_) | Authorization::Exact(Exact::Permit2(_)));
-        let token = if permit2 { ErrorCode::Permit2Token } else { ErrorCode::InvalidPaymentRequirements };
+        good(
+            authorization.chain() == self.chain,
+            ErrorCode::InvalidNetwork,
+        )?;
+        let permit2 = matches!(
+            authorization,
+            Authorization::Once(_) | Authorization::Exact(Exact::Permit2(_))
+        );
+        let token = if permit2 {
+            ErrorCode::Permit2Token
+        } else {
+            ErrorCode::InvalidPaymentRequirements
+        };
         good(authorization.token() == self.token, token)?;
         let in_time = authorization.deadline() >= now.plus(margin);
         match (authorization, pricing) {
@@ -181,17 +217,26 @@ impl Terms {
                 good(self.permit, ErrorCode::UnsupportedPayloadType)?;
                 good(a.spender == self.pay_to, ErrorCode::RecipientMismatch)?;
                 good(in_time, ErrorCode::PaymentExpired)?;
-                good(!a.value.is_zero() && a.value >= least, ErrorCode::AmountTooLow)
+                good(
+                    !a.value.is_zero() && a.value >= least,
+                    ErrorCode::AmountTooLow,
+                )
             }
             (Authorization::Once(a), Pricing::Metered { least, .. }) => {
                 let terms = self.permit2.ok_or(ErrorCode::UnsupportedPayloadType)?;
                 let proxy = terms.upto_proxy.ok_or(ErrorCode::Permit2ProxyMissing)?;
                 good(a.spender == proxy, ErrorCode::Permit2Spender)?;
                 good(a.to == self.pay_to, ErrorCode::Permit2Recipient)?;
-                good(a.facilitator == terms.facilitator, ErrorCode::UptoFacilitator)?;
+                good(
+                    a.facilitator == terms.facilitator,
+                    ErrorCode::UptoFacilitator,
+                )?;
                 good(in_time, ErrorCode::Permit2Deadline)?;
                 good(a.valid_after <= now, ErrorCode::Permit2NotYetValid)?;
-                good(!a.amount.is_zero() && a.amount >= least, ErrorCode::Permit2Amount)
+                good(
+                    !a.amount.is_zero() && a.amount >= least,
+                    ErrorCode::Permit2Amount,
+                )
             }
             (Authorization::Exact(Exact::Eip3009(a)), Pricing::Fixed(price)) => {
                 good(self.eip3009, ErrorCode::Eip3009NotSupported)?;
@@ -199,7 +244,10 @@ impl Terms {
                 good(in_time, ErrorCode::ValidBefore)?;
                 // EIP-3009 demands validAfter < now.
                 good(a.valid_after < now, ErrorCode::ValidAfter)?;
-                good(a.value == price && !price.is_zero(), ErrorCode::ValueMismatch)
+                good(
+                    a.value == price && !price.is_zero(),
+                    ErrorCode::ValueMismatch,
+                )
             }
             (Authorization::Exact(Exact::Permit2(a)), Pricing::Fixed(price)) => {
                 let terms = self.permit2.ok_or(ErrorCode::UnsupportedPayloadType)?;
@@ -208,7 +256,10 @@ impl Terms {
                 good(a.to == self.pay_to, ErrorCode::Permit2Recipient)?;
                 good(in_time, ErrorCode::Permit2Deadline)?;
                 good(a.valid_after <= now, ErrorCode::Permit2NotYetValid)?;
-                good(a.amount == price && !price.is_zero(), ErrorCode::Permit2Amount)
+                good(
+                    a.amount == price && !price.is_zero(),
+                    ErrorCode::Permit2Amount,
+                )
             }
             (Authorization::Exact(_), Pricing::Metered { .. })
             | (Authorization::Allowance(_) | Authorization::Once(_), Pricing::Fixed(_)) => {

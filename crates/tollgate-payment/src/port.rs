@@ -16,7 +16,10 @@ use crate::{
 /// Reads what the chain says of a payer.
 pub trait Verifier: Send + Sync + 'static {
     /// The payer's funds for this authorization, at one block, in one round trip.
-    fn funds(&self, authorization: &Authorization) -> impl Future<Output = Result<Funds, VerifyError>> + Send;
+    fn funds(
+        &self,
+        authorization: &Authorization,
+    ) -> impl Future<Output = Result<Funds, VerifyError>> + Send;
 }
 
 /// Why the payer's funds are not known, or not good.
@@ -118,7 +121,11 @@ pub trait Hold: Send + 'static {
     fn checkpoint(&mut self, used: Amount) -> impl Future<Output = Result<(), HoldError>> + Send;
 
     /// Makes what was used the charge; nothing used releases the payment.
-    fn commit(self, used: Amount, memo: Option<String>) -> impl Future<Output = Result<Charge, HoldError>> + Send;
+    fn commit(
+        self,
+        used: Amount,
+        memo: Option<String>,
+    ) -> impl Future<Output = Result<Charge, HoldError>> + Send;
 
     /// Ends the payment without a charge, before anything was delivered.
     fn release(self) -> impl Future<Output = Result<(), HoldError>> + Send;

@@ -269,6 +269,15 @@ pub enum BatchItem {
         /// The payments that it settles, in the order of their intervals.
         payments: Vec<PaymentKeys>,
     },
+    /// Submit the permit alone, and draw in a later batch: a plain account has one call a transaction.
+    Permit {
+        /// Whose, for whom.
+        spender: SpenderKey,
+        /// The permit.
+        permit: Allowance,
+        /// The payments that wait for it.
+        payments: Vec<PaymentKeys>,
+    },
     /// Settle a once authorization for what was used.
     Once {
         /// What was signed.
@@ -291,7 +300,7 @@ impl BatchItem {
     /// The payments that the item settles.
     pub fn payments(&self) -> &[PaymentKeys] {
         match self {
-            Self::Allowance { payments, .. } => payments,
+            Self::Allowance { payments, .. } | Self::Permit { payments, .. } => payments,
             Self::Once { payment, .. } | Self::Exact { payment, .. } => {
                 core::slice::from_ref(payment)
             }
@@ -302,6 +311,7 @@ impl BatchItem {
     pub fn amount(&self) -> Amount {
         match self {
             Self::Allowance { from, to, .. } => to.saturating_sub(*from),
+            Self::Permit { .. } => Amount::ZERO,
             Self::Once { amount, .. } => *amount,
             Self::Exact {
                 signed: Exact::Eip3009(signed),
@@ -317,7 +327,7 @@ impl BatchItem {
     /// The token, the chain and the payer.
     pub fn owner(&self) -> OwnerKey {
         match self {
-            Self::Allowance { spender, .. } => spender.owner,
+            Self::Allowance { spender, .. } | Self::Permit { spender, .. } => spender.owner,
             Self::Once { payment, .. } | Self::Exact { payment, .. } => payment.owner,
         }
     }

@@ -203,11 +203,19 @@ impl Reserve {
 
     /// What a payer at its bound can be told without asking the chain.
     fn check_credit(&self, owner: &OwnerRow, now: Timestamp) -> Result<(), Refusal> {
-        let limited = |bound| Err(Refusal::Limited { bound, retry_after: RETRY_AFTER });
+        let limited = |bound| {
+            Err(Refusal::Limited {
+                bound,
+                retry_after: RETRY_AFTER,
+            })
+        };
         if owner.in_flight >= self.credit.in_flight_of(owner, now) {
             return limited(CreditBound::InFlight);
         }
-        let credit = self.credit.of(owner, now).saturating_sub(sum(owner.held, owner.due)?);
+        let credit = self
+            .credit
+            .of(owner, now)
+            .saturating_sub(sum(owner.held, owner.due)?);
         if credit < self.least {
             return limited(CreditBound::Payer);
         }

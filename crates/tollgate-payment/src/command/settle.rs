@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use tollgate_x402::{Address, Amount, Authorization, B256, PaymentId, Timestamp};
+use tollgate_x402::{Address, Allowance, Amount, Authorization, B256, PaymentId, Timestamp};
 
 use super::{difference, sum};
 use crate::{
-    key::{BatchId, PaymentKeys, RowKey, SignerKey, SpenderKey},
+    key::{AuthorizationKey, BatchId, PaymentKeys, RowKey, SignerKey, SpenderKey},
     refusal::Refusal,
     row::{
         BatchItem, BatchRow, BatchState, Counter, Instruction, Limit, LossReason, PaymentRow,
-        PaymentState, Row, SignerRow, SpenderRow, Submission,
+        PaymentState, Permit, Row, SignerRow, SpenderRow, Submission,
     },
     store::{Account, Command, Decision, Entry, RowSet, Rows},
 };
@@ -68,6 +68,10 @@ impl Command for Claim {
             let PaymentState::Due { attempts } = payment.state else {
                 continue;
             };
+            // A plain account has one call a transaction: one item, or what joins its interval.
+            if self.settler.is_none() && !joins(&items, keys) {
+                continue;
+            }
             let signed = &rows
                 .authorization(&keys.authorization)
                 .ok_or(Refusal::Missing("authorization"))?
@@ -110,11 +114,19 @@ impl Command for Claim {
                             .ok_or(Refusal::Books("too many batches of one counter"))?;
                         *drawn = true;
                     }
-                    let from = counter.claimed;
-                    let to = sum(from, payment.charge)?;
-                    counter.claimed = to;
-                    payment.interval = Some((from, to));
-                    extend(&mut items, key, counter, &payment, (from, to));
+                    if self.settler.is_none()
+                        && let Some(permit) = counter.pending(&payment)
+                    {
+                        if !permit_first(&mut items, key, permit, *keys) {
+                            break;
+                        }
+                    } else {
+                        let from = counter.claimed;
+                        let to = sum(from, payment.charge)?;
+                        counter.claimed = to;
+                        payment.interval = Some((from, to));
+                        extend(&mut items, key, counter, &payment, (from, to));
+                    }
                 }
             }
             payment.state = PaymentState::Claimed {
@@ -161,6 +173,58 @@ impl Counter {
     pub const fn open(&self, most: u32) -> bool {
         self.undecided < most && !self.halted
     }
+
+    /// The permit that has to go in before this payment is drawn.
+    fn pending(&self, payment: &PaymentRow) -> Option<&Permit> {
+        self.permit
+            .as_ref()
+            .filter(|permit| !permit.applied && payment.generation == self.generation)
+    }
+}
+
+impl Counter {
+    /// Notes that the chain has a permit, if it is still the one that counts.
+    fn apply(&mut self, applied: &Allowance) {
+        if let Some(permit) = self
+            .permit
+            .as_mut()
+            .filter(|permit| permit.signed.nonce == applied.nonce)
+        {
+            permit.applied = true;
+        }
+    }
+}
+
+/// Whether a payment can go into the one item of a plain account's batch.
+fn joins(items: &[BatchItem], keys: &PaymentKeys) -> bool {
+    match items.first() {
+        None => true,
+        Some(BatchItem::Allowance { spender, .. } | BatchItem::Permit { spender, .. }) => {
+            Some(*spender) == keys.spender_key()
+                && matches!(keys.authorization, AuthorizationKey::Permit { .. })
+        }
+        Some(BatchItem::Once { .. } | BatchItem::Exact { .. }) => false,
+    }
+}
+
+/// Adds a payment to those that wait for a permit. Payments of an older generation are drawn first, in a
+/// batch of their own.
+fn permit_first(
+    items: &mut Vec<BatchItem>,
+    key: SpenderKey,
+    permit: &Permit,
+    keys: PaymentKeys,
+) -> bool {
+    match items.last_mut() {
+        None => items.push(BatchItem::Permit {
+            spender: key,
+            permit: permit.signed.clone(),
+            payments: vec![keys],
+        }),
+        Some(BatchItem::Permit { payments, .. }) => payments.push(keys),
+        Some(_) => return false,
+    }
+    true
 }
 
 /// Adds a charge's interval to the last item of the same counter, or begins a new item where a permit
@@ -172,10 +236,7 @@ fn extend(
     payment: &PaymentRow,
     interval: (Amount, Amount),
 ) {
-    let pending = counter
-        .permit
-        .as_ref()
-        .filter(|permit| !permit.applied && payment.generation == counter.generation);
+    let pending = counter.pending(payment);
     let last = items.iter_mut().rev().find_map(|item| match item {
         BatchItem::Allowance {
             spender,
@@ -444,30 +505,45 @@ impl Command for Conclude {
         let (mut paid, mut lost) = (Vec::new(), Vec::new());
         let mut drawn: BTreeMap<SpenderKey, bool> = BTreeMap::new();
         for (item, fate) in batch.items.iter().zip(&self.fate.items) {
+            let moves = !matches!(item, BatchItem::Permit { .. });
             for keys in item.payments() {
-                match books.conclude(keys, *fate, self.attempts)? {
+                match books.conclude(keys, *fate, moves, self.attempts)? {
                     PaymentState::Final { .. } => paid.push(keys.id),
                     PaymentState::Lost { .. } => lost.push(keys.id),
                     _ => {}
                 }
             }
-            if let BatchItem::Allowance {
-                spender,
-                from,
-                to,
-                permit,
-                ..
-            } = item
-            {
-                let good = *fate == ItemFate::Paid;
-                if good {
-                    books.advance(spender, (*from, *to), permit.is_some())?;
+            let good = *fate == ItemFate::Paid;
+            let spender = match item {
+                BatchItem::Allowance {
+                    spender,
+                    from,
+                    to,
+                    permit,
+                    ..
+                } => {
+                    if good {
+                        books.advance(spender, (*from, *to), permit.as_ref())?;
+                    }
+                    spender
                 }
-                drawn
-                    .entry(*spender)
-                    .and_modify(|all| *all &= good)
-                    .or_insert(good);
-            }
+                BatchItem::Permit {
+                    spender, permit, ..
+                } => {
+                    if good {
+                        books.change(spender, |counter| {
+                            counter.apply(permit);
+                            Ok(())
+                        })?;
+                    }
+                    spender
+                }
+                BatchItem::Once { .. } | BatchItem::Exact { .. } => continue,
+            };
+            drawn
+                .entry(*spender)
+                .and_modify(|all| *all &= good)
+                .or_insert(good);
         }
         for (spender, good) in drawn {
             books.leave(&spender, good)?;
@@ -500,6 +576,7 @@ impl Books<'_> {
         &mut self,
         keys: &PaymentKeys,
         fate: ItemFate,
+        moves: bool,
         most: u32,
     ) -> Result<PaymentState, Refusal> {
         let mut payment = self
@@ -510,8 +587,9 @@ impl Books<'_> {
         let PaymentState::Claimed { attempts, .. } = payment.state else {
             return Err(Refusal::Books("a payment of a batch is not claimed by it"));
         };
-        let attempts = attempts.saturating_add(1);
+        let failed = attempts.saturating_add(1);
         let state = match (fate, self.fate.transaction) {
+            (ItemFate::Paid, _) if !moves => PaymentState::Due { attempts },
             (ItemFate::Paid, Some(transaction)) => PaymentState::Final {
                 transaction,
                 block: self.fate.block,
@@ -520,10 +598,10 @@ impl Books<'_> {
                 return Err(Refusal::Books("a payment without a transaction"));
             }
             (ItemFate::Lost(reason), _) => PaymentState::Lost { reason },
-            (ItemFate::Again, _) if attempts >= most => PaymentState::Lost {
+            (ItemFate::Again, _) if failed >= most => PaymentState::Lost {
                 reason: LossReason::Refused,
             },
-            (ItemFate::Again, _) => PaymentState::Due { attempts },
+            (ItemFate::Again, _) => PaymentState::Due { attempts: failed },
         };
         match state {
             PaymentState::Due { .. } => payment.interval = None,
@@ -618,7 +696,7 @@ impl Books<'_> {
         &mut self,
         key: &SpenderKey,
         (from, to): (Amount, Amount),
-        permit: bool,
+        permit: Option<&Allowance>,
     ) -> Result<(), Refusal> {
         self.change(key, |counter| {
             if counter.settled != from {
@@ -626,8 +704,8 @@ impl Books<'_> {
                 return Err(Refusal::Overtaken);
             }
             counter.settled = to;
-            if permit && let Some(permit) = &mut counter.permit {
-                permit.applied = true;
+            if let Some(permit) = permit {
+                counter.apply(permit);
             }
             Ok(())
         })
