@@ -1,6 +1,8 @@
 //! The vocabulary of x402 on EVM chains: what goes over the wire, validated on parsing.
 //!
 //! This crate opens no socket, reads no clock and knows no price, token or database.
+//!
+#![doc = include_str!("../README.md")]
 #![cfg_attr(
     not(test),
     deny(

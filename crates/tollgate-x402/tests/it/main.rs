@@ -1,0 +1,7 @@
+//! The crate's public behaviour.
+
+mod clients;
+mod common;
+mod offers;
+mod properties;
+mod refusals;
