@@ -1,1 +1,30 @@
-//! tollgate-ledger
+//! Where payments are kept.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::as_conversions,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+mod decide;
+mod error;
+mod log;
+#[cfg(feature = "memory")]
+mod memory;
+mod query;
+mod store;
+mod totals;
+
+pub use decide::{Decided, decide};
+pub use error::{Outage, StoreError};
+pub use log::{LogFilter, PaymentLog, Status};
+#[cfg(feature = "memory")]
+pub use memory::MemoryStore;
+pub use query::{BookedEntry, Due, Queue};
+pub use store::{Durable, Executed, Store};
+pub use totals::{Balance, Sum, TokenTotals, Totals};
