@@ -1,20 +1,41 @@
 //! The tasks of the repository, one command each.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a task speaks to the terminal")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a task speaks to the terminal"
+)]
 
+mod ci;
 mod contracts;
+mod fuzz;
+mod npm;
+mod shell;
+mod tidy;
 
 use clap::Parser;
 
 /// The tasks of the repository.
 #[derive(Parser)]
-#[command(name = "cargo xtask", about)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about)]
 enum Task {
+    /// Everything that must hold before a push, step by step; stops at the first failure
+    Ci(ci::Ci),
+    /// Check that the machine has what the project does not install by itself
+    Tools,
+    /// Check the rules of the repository that no compiler checks; with --build, each library crate alone
+    Tidy(tidy::Tidy),
+    /// Run the fuzz targets for a while, beginning with their corpora
+    Fuzz(fuzz::Fuzz),
     /// Compile the Solidity of crates/tollgate-contracts; with --check, only compare with what is committed
     Contracts(contracts::Contracts),
 }
 
 fn main() -> anyhow::Result<()> {
     match Task::parse() {
+        Task::Ci(task) => task.run(),
+        Task::Tools => ci::check_tools(),
+        Task::Tidy(task) => task.run(),
+        Task::Fuzz(task) => task.run(),
         Task::Contracts(task) => task.run(),
     }
 }
