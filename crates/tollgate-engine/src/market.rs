@@ -1,0 +1,53 @@
+//! What is sold for: a token with its terms, its credit and the way it is settled.
+
+use tollgate_eip712::TokenDomain;
+use tollgate_payment::{Credit, Terms};
+use tollgate_x402::{Address, ChainId};
+
+/// One token that the seller takes.
+#[derive(Clone, Debug)]
+pub struct Market {
+    /// What is offered.
+    pub terms: Terms,
+    /// The domain under which payers sign.
+    pub domain: TokenDomain,
+    /// What is lent.
+    pub credit: Credit,
+    /// Whether `terms.pay_to` is a `Settler` contract (its counter is on the chain), or a plain account.
+    pub settler: bool,
+}
+
+impl Market {
+    /// The contract that keeps the counter, if there is one.
+    pub fn settler(&self) -> Option<Address> {
+        self.settler.then_some(self.terms.pay_to)
+    }
+}
+
+/// The markets of a till.
+#[derive(Clone, Debug, Default)]
+pub struct Markets(Vec<Market>);
+
+impl Markets {
+    /// These, in the order in which they are offered.
+    pub const fn new(markets: Vec<Market>) -> Self {
+        Self(markets)
+    }
+
+    /// The terms in the order in which they are offered.
+    pub fn terms(&self) -> impl Iterator<Item = &Terms> {
+        self.0.iter().map(|market| &market.terms)
+    }
+
+    /// The market of a token.
+    pub fn of(&self, chain: ChainId, token: Address) -> Option<&Market> {
+        self.0
+            .iter()
+            .find(|market| market.terms.chain == chain && market.terms.token == token)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Market> {
+        self.0.iter()
+    }
+}

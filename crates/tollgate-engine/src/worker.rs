@@ -1,0 +1,466 @@
+//! The settlement worker: what is due becomes batches, batches become transactions, and each is followed
+//! until the finalized chain has decided it.
+//!
+//! Every step is stored before it has an effect, so the worker keeps no state: it can be stopped at any
+//! point, and goes on from the store at the next [`tick`](Worker::tick).
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use tokio::sync::{Notify, watch};
+use tollgate_ledger::{Due, Queue, Store, StoreError};
+use tollgate_payment::{
+    BatchId, BatchRow, BatchState, Limit, PaymentKeys, PaymentRow, PaymentState, Refusal, RowKey,
+    SignerKey, SpenderKey, Submission,
+    command::{Adopt, Claim, Commit, Conclude, Included, Seal, Submitted},
+    port::{Rail, RailError, Trace},
+};
+use tollgate_x402::{Address, Clock, Timestamp};
+
+use crate::policy::Policy;
+
+/// How a worker settles.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// The account that sends.
+    pub signer: SignerKey,
+    /// The contract that it calls, or `None` for a plain account's own calls.
+    pub settler: Option<Address>,
+    /// When allowances are settled.
+    pub allowances: Policy,
+    /// When once and exact payments are settled.
+    pub claims: Policy,
+    /// Queues in one batch, at most.
+    pub queues: usize,
+    /// Payments in one batch, at most.
+    pub payments: usize,
+    /// Batches that may draw one counter at once; 1 for a plain account.
+    pub undecided: u32,
+    /// Failed settlements after which a charge is lost.
+    pub attempts: u32,
+    /// Seconds after which the same bytes are sent again.
+    pub resend_after: u64,
+    /// Seconds after which a transaction that is in no block is replaced at a higher price.
+    pub replace_after: u64,
+    /// Seconds before a deadline at which everything else waits.
+    pub deadline_margin: u64,
+    /// Seconds before a failed settlement is tried again; doubled each time.
+    pub backoff: u64,
+    /// How often undecided batches are looked at: the block time.
+    pub poll: Duration,
+    /// How often ripe queues are looked for when nothing is undecided.
+    pub idle: Duration,
+}
+
+impl WorkerConfig {
+    /// The defaults for a `Settler` contract on a chain with this block time: allowances by 0.50 dollars or ten
+    /// minutes, the rest at once.
+    pub fn new(
+        signer: SignerKey,
+        settler: Option<Address>,
+        allowances: Policy,
+        block_time: Duration,
+    ) -> Self {
+        Self {
+            signer,
+            settler,
+            allowances,
+            claims: Policy::AtOnce,
+            queues: if settler.is_some() { 40 } else { 1 },
+            payments: 500,
+            undecided: if settler.is_some() { 8 } else { 1 },
+            attempts: 4,
+            resend_after: 5,
+            replace_after: 15,
+            deadline_margin: 600,
+            backoff: 3,
+            poll: block_time,
+            idle: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The settlement worker of one account.
+#[derive(Debug)]
+pub struct Worker<S, R, C> {
+    store: S,
+    rail: R,
+    clock: C,
+    config: WorkerConfig,
+    work: Arc<Notify>,
+    next_nonce: Option<u64>,
+}
+
+/// What one look at everything did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    /// Batches claimed and sent.
+    pub sent: usize,
+    /// Batches concluded.
+    pub concluded: usize,
+    /// Batches that are not decided yet.
+    pub undecided: usize,
+}
+
+/// Why a worker could not go on. It tries again at the next tick.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkerError {
+    /// The ledger.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The chain or the account.
+    #[error(transparent)]
+    Rail(#[from] RailError),
+    /// The account was used by somebody else: nothing is sent with it until a person has looked.
+    #[error(
+        "the account's nonce on the chain is {chain} and the ledger's is {ledger}: the key is used elsewhere, or the ledger is an old copy; reconcile before sending"
+    )]
+    ForeignNonce {
+        /// The chain's transaction count.
+        chain: u64,
+        /// The ledger's next nonce.
+        ledger: u64,
+    },
+}
+
+impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
+    /// A worker. It looks when `work` is notified, and by itself.
+    pub const fn new(store: S, rail: R, clock: C, config: WorkerConfig, work: Arc<Notify>) -> Self {
+        Self {
+            store,
+            rail,
+            clock,
+            config,
+            work,
+            next_nonce: None,
+        }
+    }
+
+    /// Concludes the payments of runs that died: what their last checkpoint says is owed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recover(&self, epoch: u64) -> Result<usize, StoreError> {
+        let open = self.store.open(epoch).await?;
+        for payment in &open {
+            self.store
+                .transact(Commit {
+                    keys: payment.keys,
+                    used: None,
+                    memo: None,
+                })
+                .await?;
+        }
+        Ok(open.len())
+    }
+
+    /// Works until `stop` says so.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut quiet = 0_u32;
+        loop {
+            let wait = match self.tick().await {
+                Ok(progress) if progress.undecided > 0 => {
+                    quiet = 0;
+                    self.config.poll
+                }
+                Ok(_) => {
+                    quiet = 0;
+                    self.config.idle
+                }
+                Err(error) => {
+                    // Said once, then at every 64th failure in a row: an outage is not a flood.
+                    if quiet.is_multiple_of(64) {
+                        tracing::warn!(%error, "settlement waits");
+                    }
+                    quiet = quiet.wrapping_add(1);
+                    self.config.idle
+                }
+            };
+            tokio::select! {
+                () = self.work.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    /// Looks at everything once: follows what is undecided, then sends what is ripe.
+    ///
+    /// # Errors
+    /// [`WorkerError`]: what was stored stays, and the next tick goes on.
+    pub async fn tick(&mut self) -> Result<Progress, WorkerError> {
+        let mut progress = Progress::default();
+        self.adopt().await?;
+        let undecided = self.store.undecided().await?;
+        let mut waiting = BTreeSet::new();
+        for batch in undecided {
+            if batch.signer != self.config.signer {
+                continue;
+            }
+            // A counter's batches are concluded in their order.
+            let blocked = batch
+                .items
+                .iter()
+                .any(|item| waiting.contains(&item.owner()));
+            if self.follow(&batch, blocked).await? {
+                progress.concluded = progress.concluded.saturating_add(1);
+            } else {
+                waiting.extend(batch.items.iter().map(tollgate_payment::BatchItem::owner));
+                progress.undecided = progress.undecided.saturating_add(1);
+            }
+        }
+        while let Some(batch) = self.claim().await? {
+            self.send(&batch).await?;
+            progress.sent = progress.sent.saturating_add(1);
+            progress.undecided = progress.undecided.saturating_add(1);
+        }
+        Ok(progress)
+    }
+
+    /// Takes the account over at the first tick: its next nonce is the ledger's.
+    async fn adopt(&mut self) -> Result<(), WorkerError> {
+        if self.next_nonce.is_some() {
+            return Ok(());
+        }
+        let chain = self.rail.nonce().await?;
+        let ledger = self
+            .store
+            .transact(Adopt {
+                signer: self.config.signer,
+                chain_nonce: chain,
+            })
+            .await?;
+        if chain > ledger {
+            return Err(WorkerError::ForeignNonce { chain, ledger });
+        }
+        self.next_nonce = Some(ledger);
+        Ok(())
+    }
+
+    /// Brings one undecided batch forward. Whether it is concluded.
+    async fn follow(&mut self, batch: &BatchRow, blocked: bool) -> Result<bool, WorkerError> {
+        if batch.state == BatchState::Claimed {
+            self.send(batch).await?;
+            return Ok(false);
+        }
+        match self.rail.trace(batch).await? {
+            Trace::Final(_) if blocked => {}
+            Trace::Final(fate) => {
+                let conclude = Conclude {
+                    batch: batch.clone(),
+                    fate,
+                    attempts: self.config.attempts,
+                };
+                match self.store.transact(conclude).await {
+                    Ok((_, lost)) => {
+                        for payment in lost {
+                            tracing::error!(?payment, "a charge is lost");
+                        }
+                        return Ok(true);
+                    }
+                    Err(StoreError::Refused(Refusal::Overtaken)) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Trace::Included { transaction, block } => {
+                let seen = BatchState::Included { transaction, block };
+                if batch.state != seen {
+                    self.store
+                        .transact(Included {
+                            batch: batch.id,
+                            at: Some((transaction, block)),
+                        })
+                        .await?;
+                }
+            }
+            Trace::Pending => {
+                if matches!(batch.state, BatchState::Included { .. }) {
+                    // A reorg took it out: the same bytes go in again.
+                    tracing::warn!(batch = ?batch.id, "a settlement was reorganized away");
+                    self.store
+                        .transact(Included {
+                            batch: batch.id,
+                            at: None,
+                        })
+                        .await?;
+                    self.submit(batch).await?;
+                } else {
+                    self.press(batch).await?;
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Sends a batch again that is in no block, or replaces it.
+    async fn press(&mut self, batch: &BatchRow) -> Result<(), WorkerError> {
+        let now = self.clock.now();
+        let Some(last) = batch.sent.last() else {
+            return self.send(batch).await;
+        };
+        let due = match last.sent {
+            None | Some((_, Submission::NotSent)) => true,
+            Some((at, _)) => now.since(at) >= self.config.resend_after,
+        };
+        if now.since(last.stored) >= self.config.replace_after {
+            let replacement = self
+                .rail
+                .prepare(batch, last.nonce, Some(last.gas_price))
+                .await;
+            match replacement {
+                Ok(instruction) => {
+                    let seal = Seal {
+                        batch: batch.id,
+                        signer: self.config.signer,
+                        instruction,
+                    };
+                    let sealed = self.store.transact(seal).await?;
+                    return self.submit(&sealed).await;
+                }
+                // At the price cap: the last bytes go on being offered.
+                Err(error) => tracing::warn!(%error, "a settlement cannot be replaced"),
+            }
+        }
+        if due {
+            self.submit(batch).await
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Signs a claimed batch, stores it, and sends it.
+    async fn send(&mut self, batch: &BatchRow) -> Result<(), WorkerError> {
+        let nonce = match self.next_nonce {
+            Some(nonce) => nonce,
+            None => return Ok(()),
+        };
+        let instruction = self.rail.prepare(batch, nonce, None).await?;
+        let seal = Seal {
+            batch: batch.id,
+            signer: self.config.signer,
+            instruction,
+        };
+        match self.store.transact(seal).await {
+            Ok(sealed) => {
+                self.next_nonce = nonce.checked_add(1);
+                self.submit(&sealed).await
+            }
+            Err(error) => {
+                // Somebody else sealed with this nonce: look again.
+                self.next_nonce = None;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Sends the newest stored bytes.
+    async fn submit(&self, batch: &BatchRow) -> Result<(), WorkerError> {
+        let Some(last) = batch.sent.last() else {
+            return Ok(());
+        };
+        let submission = self.rail.submit(last).await;
+        self.store
+            .transact(Submitted {
+                batch: batch.id,
+                hash: last.hash,
+                submission,
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Claims the next batch of ripe payments.
+    async fn claim(&self) -> Result<Option<BatchRow>, WorkerError> {
+        let now = self.clock.now();
+        let queues = self.store.queues().await?;
+        let mut ripe: Vec<Queue> = queues
+            .into_iter()
+            .filter(|queue| self.ripe(queue, now))
+            .collect();
+        self.drop_closed(&mut ripe).await?;
+        let mut payments: Vec<PaymentKeys> = Vec::new();
+        let mut taken = 0_usize;
+        for queue in ripe {
+            if taken >= self.config.queues || payments.len() >= self.config.payments {
+                break;
+            }
+            let room = self.config.payments.saturating_sub(payments.len());
+            // A once or exact payment is an item of its own.
+            let most = if queue.allowance {
+                room
+            } else {
+                self.config.queues.saturating_sub(taken).min(room)
+            };
+            let rows = self.store.due(Due::queue(&queue), most).await?;
+            let ready = rows
+                .iter()
+                .take_while(|row| self.rested(row, now))
+                .map(|row| row.keys);
+            let before = payments.len();
+            payments.extend(ready);
+            let added = payments.len().saturating_sub(before);
+            taken = taken.saturating_add(if queue.allowance { added.min(1) } else { added });
+        }
+        if payments.is_empty() {
+            return Ok(None);
+        }
+        let claim = Claim {
+            batch: BatchId(rand::random()),
+            signer: self.config.signer,
+            settler: self.config.settler,
+            payments,
+            undecided: self.config.undecided,
+        };
+        Ok(self.store.transact(claim).await?)
+    }
+
+    /// Leaves out queues whose counter takes no further batch now.
+    async fn drop_closed(&self, queues: &mut Vec<Queue>) -> Result<(), StoreError> {
+        let key = |queue: &Queue| {
+            let spender = queue.spender.filter(|_| queue.allowance)?;
+            Some(SpenderKey {
+                owner: queue.owner,
+                spender,
+            })
+        };
+        let rows = self
+            .store
+            .read(queues.iter().filter_map(key).map(RowKey::Spender).collect())
+            .await?;
+        queues.retain(|queue| {
+            match key(queue)
+                .and_then(|key| rows.spender(&key))
+                .map(|row| &row.limit)
+            {
+                Some(Limit::Counter(counter)) => counter.open(self.config.undecided),
+                _ => true,
+            }
+        });
+        Ok(())
+    }
+
+    fn ripe(&self, queue: &Queue, now: Timestamp) -> bool {
+        let policy = if queue.allowance {
+            &self.config.allowances
+        } else {
+            &self.config.claims
+        };
+        queue.owner.chain == self.config.signer.chain
+            && policy.ripe(queue, now, self.config.deadline_margin)
+    }
+
+    /// Whether a payment that failed before has waited long enough.
+    fn rested(&self, payment: &PaymentRow, now: Timestamp) -> bool {
+        match payment.state {
+            PaymentState::Due { attempts: 0 } => true,
+            PaymentState::Due { attempts } => {
+                let wait = self
+                    .config
+                    .backoff
+                    .saturating_mul(1_u64.checked_shl(attempts).unwrap_or(u64::MAX));
+                now.since(payment.updated) >= wait
+            }
+            _ => false,
+        }
+    }
+}
