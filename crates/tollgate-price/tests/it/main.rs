@@ -1,0 +1,4 @@
+//! The crate's public behaviour.
+
+mod properties;
+mod tables;
