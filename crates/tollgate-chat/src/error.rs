@@ -152,7 +152,7 @@ impl RequestError {
     }
 }
 
-/// The upstream's answer broke off or makes no sense. To be blamed: the upstream.
+/// The answer broke off or makes no sense. To be blamed: the upstream, unless it was `Stopped`.
 ///
 /// The text is for the caller and constant; what the upstream said may name hosts or accounts and is
 /// only in [`detail`](Self::detail), for the operator's log.
@@ -183,6 +183,14 @@ pub enum StreamError {
     /// The upstream's answer ended before its end.
     #[error("the answer of the model server broke off: try again later")]
     Truncated,
+    /// The gateway itself stopped the answer, say because the payment was voided meanwhile.
+    #[error("the answer was stopped: {reason}")]
+    Stopped {
+        /// The stable code.
+        code: &'static str,
+        /// Why, in words that the caller may read.
+        reason: &'static str,
+    },
 }
 
 impl StreamError {
@@ -193,6 +201,7 @@ impl StreamError {
             Self::Malformed { .. } => "upstream_malformed",
             Self::TooLarge(_) => "upstream_too_large",
             Self::Truncated => "upstream_truncated",
+            Self::Stopped { code, .. } => code,
         }
     }
 
@@ -206,6 +215,7 @@ impl StreamError {
             Self::Malformed { reason } => reason.clone(),
             Self::TooLarge(error) => error.to_string(),
             Self::Truncated => "no finish_reason before the end".to_owned(),
+            Self::Stopped { reason, .. } => (*reason).to_owned(),
         }
     }
 }

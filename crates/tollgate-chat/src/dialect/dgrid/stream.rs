@@ -100,7 +100,7 @@ impl UiStream {
     }
 
     /// The frames for this event, `None` if it has none: usage and the reason of the end are told in
-    /// [`closing`](Self::closing). After `closing` there are none.
+    /// [`closing`](Self::closing), the last reason given holds. After `closing` there are none.
     pub fn encode(&mut self, event: &ChatEvent) -> Option<Bytes> {
         if self.closed {
             return None;
@@ -124,12 +124,6 @@ impl UiStream {
             }
         }
         (!buf.is_empty()).then(|| buf.freeze())
-    }
-
-    /// Says that the answer ends for a reason of the gateway's own, such as `Length` when the reservation is
-    /// used up. It holds against the upstream's reason.
-    pub fn finish_with(&mut self, reason: FinishReason) {
-        self.finish = Some(reason);
     }
 
     /// The end of the stream: what is open is closed, then `finish` with the facts of the charge, then
