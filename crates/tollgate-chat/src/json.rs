@@ -136,6 +136,15 @@ pub(crate) fn parse<'a>(
 
 /// Whether arrays and objects nest deeper than `max`, in one pass and without a stack.
 fn is_deeper(body: &[u8], max: usize) -> bool {
+    // Counting brackets is many times faster than following strings, and settles it for most bodies.
+    if body
+        .iter()
+        .filter(|byte| matches!(byte, b'[' | b'{'))
+        .count()
+        <= max
+    {
+        return false;
+    }
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
     for byte in body {
         if in_string {
