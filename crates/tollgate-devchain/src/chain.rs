@@ -145,25 +145,24 @@ impl Chain {
         Some(View::new(&self.state, &self.blocks, undos))
     }
 
-    pub(crate) fn rules(&self, floor: u128) -> Rules {
-        Rules {
+    /// Whether a transaction may enter the pool at this price floor.
+    pub(crate) fn check(&self, tx: &Recovered<TxEnvelope>, floor: u128) -> Result<(), Refused> {
+        if self.places.contains_key(tx.tx_hash()) {
+            return Err(Refused::AlreadyKnown);
+        }
+        let rules = Rules {
             chain_id: self.settings.chain_id,
             block_gas_limit: self.settings.block_gas_limit,
             floor,
-        }
+        };
+        self.pool.check(tx, &self.state, rules)
     }
 
-    /// Takes a transaction into the pool; it is included `delay` blocks later
-    /// than it could be.
-    pub(crate) fn submit(
-        &mut self,
-        tx: Recovered<TxEnvelope>,
-        floor: u128,
-        delay: u64,
-    ) -> Result<B256, Refused> {
-        let rules = self.rules(floor);
-        let not_before = self.height().saturating_add(1).saturating_add(delay);
-        self.pool.insert(tx, &self.state, rules, not_before)
+    /// Puts a checked transaction into the pool; it is included `delay` blocks
+    /// later than it could be.
+    pub(crate) fn submit(&mut self, tx: Recovered<TxEnvelope>, delay: u64) {
+        let next = self.height().saturating_add(1);
+        self.pool.put(tx, next.saturating_add(delay));
     }
 
     /// The header of the block that would come next.

@@ -38,6 +38,8 @@ pub struct GenesisAccount {
 pub struct Genesis {
     accounts: BTreeMap<Address, GenesisAccount>,
     steps: Vec<Step>,
+    /// Accounts that steps give rights to.
+    owners: Vec<Address>,
 }
 
 #[derive(Clone, Debug)]
@@ -106,9 +108,16 @@ impl Genesis {
         self
     }
 
-    /// The accounts named so far, funded or with code.
+    /// Remembers who gets a say, so that a real chain id can be refused to
+    /// keys that everybody has.
+    pub(crate) fn owners(mut self, owners: impl IntoIterator<Item = Address>) -> Self {
+        self.owners.extend(owners);
+        self
+    }
+
+    /// The accounts that have something or a say.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = Address> + '_ {
-        self.accounts.keys().copied()
+        self.accounts.keys().chain(&self.owners).copied()
     }
 
     /// Builds the state; `header` is block 0.

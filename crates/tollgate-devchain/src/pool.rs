@@ -101,25 +101,23 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// Takes a transaction in, or in place of another of the same nonce.
-    pub(crate) fn insert(
-        &mut self,
-        tx: Recovered<TxEnvelope>,
+    /// Whether the pool would take a transaction, alone or in place of another
+    /// of the same nonce.
+    pub(crate) fn check(
+        &self,
+        tx: &Recovered<TxEnvelope>,
         state: &State,
         rules: Rules,
-        not_before: u64,
-    ) -> Result<B256, Refused> {
-        let hash = *tx.tx_hash();
-        if self.by_hash.contains_key(&hash) {
+    ) -> Result<(), Refused> {
+        if self.by_hash.contains_key(tx.tx_hash()) {
             return Err(Refused::AlreadyKnown);
         }
-        check_alone(&tx, rules)?;
-        self.check_sender(&tx, state)?;
-        self.put(tx, not_before);
-        Ok(hash)
+        check_alone(tx, rules)?;
+        self.check_sender(tx, state)
     }
 
-    /// Puts a transaction back that a reorg removed; it was checked before.
+    /// Puts a transaction in that was checked, in place of any other of its
+    /// nonce.
     pub(crate) fn put(&mut self, tx: Recovered<TxEnvelope>, not_before: u64) {
         let (sender, nonce, hash) = (tx.signer(), tx.nonce(), *tx.tx_hash());
         self.arrivals += 1;

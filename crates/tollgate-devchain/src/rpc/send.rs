@@ -37,21 +37,12 @@ fn submit(node: &Node, raw: Bytes) -> Result<B256, RpcError> {
     let hash = *tx.tx_hash();
     let floor = node.floor();
     let mut chain = node.write();
-    // A lost transaction is lost on the way, after the node has checked it.
-    let delay = match node.faults.sent() {
-        Sent::Pool { delay } => delay,
-        Sent::Drop => {
-            chain
-                .pool
-                .clone()
-                .insert(tx, &chain.state, chain.rules(floor), 0)?;
-            return Ok(hash);
-        }
-    };
-    if chain.place(hash).is_some() {
-        return Err(Refused::AlreadyKnown.into());
+    chain.check(&tx, floor)?;
+    match node.faults.sent() {
+        Sent::Pool { delay } => chain.submit(tx, delay),
+        // Lost after it was acknowledged.
+        Sent::Drop => return Ok(hash),
     }
-    chain.submit(tx, floor, delay)?;
     if node.instant() {
         node.mine_locked(&mut chain);
     }

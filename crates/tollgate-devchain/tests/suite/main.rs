@@ -2,5 +2,7 @@
 
 mod chain;
 mod common;
+mod development;
+mod faults;
 mod pool;
 mod rpc;
