@@ -14,7 +14,10 @@ pub fn check(data: &[u8]) {
     let cut = decode(stream.chunks(usize::from(size).max(1)), limits);
     assert_eq!(whole, cut, "chunks of {size}");
     for event in &whole.0 {
-        let again = decode([event.encode().as_ref()], Limits::new(64 * 1024, 256 * 1024));
+        let again = decode(
+            [event.encode().as_ref()],
+            Limits::new(64 * 1024, 256 * 1024),
+        );
         assert_eq!(again.0.first().map(|event| &event.data), Some(&event.data));
     }
 }

@@ -12,6 +12,8 @@ mod npm;
 mod shell;
 mod tidy;
 
+use std::process::ExitCode;
+
 use clap::Parser;
 
 /// The tasks of the repository.
@@ -30,12 +32,20 @@ enum Task {
     Contracts(contracts::Contracts),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Task::parse() {
+fn main() -> ExitCode {
+    let done = match Task::parse() {
         Task::Ci(task) => task.run(),
         Task::Tools => ci::check_tools(),
         Task::Tidy(task) => task.run(),
         Task::Fuzz(task) => task.run(),
         Task::Contracts(task) => task.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // causes without a backtrace: what failed is a command, not this program
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
