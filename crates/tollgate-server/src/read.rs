@@ -1,0 +1,119 @@
+//! Reads a request's body, within a size and a time.
+
+use core::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tokio::time::{Sleep, sleep};
+use tollgate_x402::ErrorCode;
+
+use crate::{Bounds, Problem};
+
+pin_project! {
+    /// The whole body, which is not copied if it comes in one piece.
+    pub(crate) struct Read<B> {
+        #[pin]
+        body: B,
+        #[pin]
+        time: Sleep,
+        first: Bytes,
+        rest: BytesMut,
+        limit: usize,
+    }
+}
+
+/// Why there is no body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ReadError {
+    TooLarge,
+    Broken,
+    Late,
+}
+
+impl ReadError {
+    pub(crate) fn problem(self, bounds: &Bounds) -> Problem {
+        let (code, message) = match self {
+            Self::TooLarge => (
+                ErrorCode::RequestTooLarge,
+                format!("the request's body is over {} bytes", bounds.request_bytes),
+            ),
+            Self::Broken => (
+                ErrorCode::InvalidRequest,
+                "the request's body broke off".to_owned(),
+            ),
+            Self::Late => (
+                ErrorCode::InvalidRequest,
+                format!(
+                    "the request's body did not arrive within {} ms",
+                    bounds.request_timeout.as_millis()
+                ),
+            ),
+        };
+        Problem::new(code, message)
+    }
+}
+
+impl<B: Body> Read<B> {
+    /// # Errors
+    /// [`ReadError::TooLarge`], if the body says so itself.
+    pub(crate) fn new(body: B, bounds: &Bounds) -> Result<Self, ReadError> {
+        let limit = bounds.request_bytes;
+        if usize::try_from(body.size_hint().lower()).map_or(true, |length| length > limit) {
+            return Err(ReadError::TooLarge);
+        }
+        let time = sleep(bounds.request_timeout);
+        Ok(Self {
+            body,
+            time,
+            first: Bytes::new(),
+            rest: BytesMut::new(),
+            limit,
+        })
+    }
+}
+
+impl<B: Body> Future for Read<B> {
+    type Output = Result<Bytes, ReadError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let mut data = match this.body.as_mut().poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => data,
+                    Err(_trailers) => continue,
+                },
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(ReadError::Broken)),
+                Poll::Ready(None) => {
+                    let first = core::mem::take(this.first);
+                    let rest = core::mem::take(this.rest);
+                    return Poll::Ready(Ok(if rest.is_empty() {
+                        first
+                    } else {
+                        rest.freeze()
+                    }));
+                }
+                Poll::Pending => return this.time.as_mut().poll(cx).map(|()| Err(ReadError::Late)),
+            };
+            // Either the body is in `first`, or it is in `rest`.
+            let read = this.first.len().max(this.rest.len());
+            if read.saturating_add(data.remaining()) > *this.limit {
+                return Poll::Ready(Err(ReadError::TooLarge));
+            }
+            if read == 0 {
+                *this.first = data.copy_to_bytes(data.remaining());
+            } else {
+                if this.rest.is_empty() {
+                    this.rest.extend_from_slice(this.first);
+                }
+                this.rest
+                    .extend_from_slice(&data.copy_to_bytes(data.remaining()));
+            }
+        }
+    }
+}
