@@ -1,0 +1,515 @@
+//! The client: reads, each as few requests as it can be.
+
+use core::{fmt, future::Future, time::Duration};
+use std::sync::Arc;
+
+use alloy_primitives::{U64, U128};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tollgate_x402::{Address, B256, Bytes, ChainId, U256};
+
+use crate::{
+    BlockRef, BlockTag, CallRequest, ChainConfig, ChainError, Heads, Log, LogFilter, PayerQuery,
+    PayerState, RpcCounts, TxReceipt, agreement, counts::Counter, endpoint::Endpoint, wire,
+};
+
+/// A chain, by way of one or more nodes. Cheap to clone.
+///
+/// Reads that decide about money ([`payer`](Self::payer), [`receipt`](Self::receipt), [`heads`](Self::heads),
+/// [`call_agreed`](Self::call_agreed)) need as many endpoints with the same answer as [`ChainConfig::agreement`] says;
+/// the others believe the first that answers.
+#[derive(Clone)]
+pub struct Chain(Arc<Inner>);
+
+struct Inner {
+    endpoints: Vec<Endpoint>,
+    chain_id: ChainId,
+    block_time: Duration,
+    agreement: usize,
+    max_log_range: u64,
+    counter: Arc<Counter>,
+}
+
+/// Receipts, and heads that were read after them, with the canonical blocks at the receipts' numbers: what
+/// [`evidence`](crate::evidence()) needs to call something final.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// The receipts, in the order of the hashes that were asked for.
+    pub receipts: Vec<Option<TxReceipt>>,
+    /// The heads.
+    pub heads: Heads,
+}
+
+impl Chain {
+    /// Connects: every endpoint that answers must be of the configured chain, and at least as many as must agree
+    /// have to answer.
+    ///
+    /// # Errors
+    /// [`ChainError::Config`], [`ChainError::WrongChain`], or why too few endpoints answered.
+    pub async fn connect(config: ChainConfig) -> Result<Self, ChainError> {
+        if config.agreement == 0 || config.agreement > config.urls.len() {
+            return Err(ChainError::Config(format!(
+                "agreement is {}, and must be between 1 and the number of endpoints, {}",
+                config.agreement,
+                config.urls.len()
+            )));
+        }
+        if config.block_time.is_zero() || config.timeout.is_zero() {
+            return Err(ChainError::Config(
+                "block_time and timeout must be more than 0".into(),
+            ));
+        }
+        let counter = Arc::new(Counter::default());
+        let endpoints = config
+            .urls
+            .iter()
+            .enumerate()
+            .map(|(place, url)| Endpoint::new(place, url, &config, counter.clone()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let chain = Self(Arc::new(Inner {
+            endpoints,
+            chain_id: config.chain_id,
+            block_time: config.block_time,
+            agreement: config.agreement,
+            max_log_range: config.max_log_range,
+            counter,
+        }));
+        chain.check_ids().await?;
+        Ok(chain)
+    }
+
+    /// The chain.
+    #[must_use]
+    pub fn id(&self) -> ChainId {
+        self.0.chain_id
+    }
+
+    /// The time between two blocks, at which everything is polled.
+    #[must_use]
+    pub fn block_time(&self) -> Duration {
+        self.0.block_time
+    }
+
+    /// What was asked of the nodes so far.
+    #[must_use]
+    pub fn rpc_counts(&self) -> RpcCounts {
+        self.0.counter.get()
+    }
+
+    pub(crate) fn endpoints(&self) -> &[Endpoint] {
+        &self.0.endpoints
+    }
+
+    async fn check_ids(&self) -> Result<(), ChainError> {
+        let mut answered = 0_usize;
+        let mut failed = None;
+        for (endpoint, answer) in self
+            .ask_all(|endpoint| endpoint.call::<_, U64>("eth_chainId", ()))
+            .await
+        {
+            match answer {
+                Ok(id) if id == U64::from(self.0.chain_id.0) => {
+                    answered = answered.saturating_add(1);
+                }
+                Ok(id) => {
+                    return Err(ChainError::WrongChain {
+                        endpoint: endpoint.name().into(),
+                        expected: self.0.chain_id,
+                        actual: id.to(),
+                    });
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        match failed {
+            Some(error) if answered < self.0.agreement => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Everything about one payer, at one block: one `eth_call` an endpoint.
+    ///
+    /// Where endpoints must agree and one is a block ahead, what counts is whether they say the same of the payer;
+    /// if not, they are asked once more, of the same block.
+    ///
+    /// # Errors
+    /// [`ChainError::NotAToken`], [`ChainError::Disagreement`], and those of the transport.
+    pub async fn payer(&self, query: &PayerQuery) -> Result<PayerState, ChainError> {
+        let request = CallRequest {
+            input: tollgate_contracts::lens::call_data(&query.lens()),
+            ..CallRequest::default()
+        };
+        let states = self
+            .money(|endpoint| self.payer_at(endpoint, query, &request, BlockTag::Latest))
+            .await?;
+        let quorum = self.0.agreement;
+        if let Some(group) = agreement::elect(&states, quorum, PayerState::same_but_block) {
+            // The oldest: what we know of later blocks is ours to apply.
+            if let Some(oldest) = group.into_iter().min_by_key(|state| state.block) {
+                return Ok(oldest.clone());
+            }
+        }
+        let disagreement = ChainError::Disagreement {
+            what: "a payer's state",
+        };
+        let block = states.iter().map(|state| state.block).min();
+        let block = BlockTag::Number(block.ok_or(disagreement)?);
+        let states = self
+            .money(|endpoint| self.payer_at(endpoint, query, &request, block))
+            .await?;
+        agreement::elect_value(&states, quorum, "a payer's state")
+    }
+
+    async fn payer_at(
+        &self,
+        endpoint: &Endpoint,
+        query: &PayerQuery,
+        request: &CallRequest,
+        block: BlockTag,
+    ) -> Result<PayerState, ChainError> {
+        let returned: Bytes = endpoint.call("eth_call", (request, block)).await?;
+        PayerState::decode(query, self.0.chain_id, &returned)
+            .map_err(|unread| unread.into_error(endpoint.name(), self.0.chain_id, query.token))
+    }
+
+    /// A transaction's receipt, if it is in a block.
+    ///
+    /// `None` says that enough endpoints do not have it: not that the transaction failed.
+    ///
+    /// # Errors
+    /// [`ChainError::Disagreement`], and those of the transport.
+    pub async fn receipt(&self, hash: B256) -> Result<Option<TxReceipt>, ChainError> {
+        let receipts = self.receipts(&[hash]).await?;
+        Ok(receipts.into_iter().next().flatten())
+    }
+
+    /// The receipts of several transactions, in one round trip an endpoint.
+    ///
+    /// # Errors
+    /// As [`Chain::receipt`].
+    pub async fn receipts(&self, hashes: &[B256]) -> Result<Vec<Option<TxReceipt>>, ChainError> {
+        let answers = self
+            .money(|endpoint| async move {
+                let params = hashes.iter().map(|hash| (*hash,)).collect();
+                let receipts: Vec<Option<wire::Receipt>> =
+                    endpoint.batch("eth_getTransactionReceipt", params).await?;
+                let receipts: Vec<_> = receipts
+                    .into_iter()
+                    .map(|receipt| receipt.and_then(wire::Receipt::included))
+                    .collect();
+                let mixed_up = receipts.len() != hashes.len()
+                    || receipts.iter().zip(hashes).any(|(receipt, hash)| {
+                        receipt
+                            .as_ref()
+                            .is_some_and(|receipt| receipt.hash != *hash)
+                    });
+                if mixed_up {
+                    return Err(endpoint.malformed("a receipt of another transaction"));
+                }
+                Ok(receipts)
+            })
+            .await?;
+        (0..hashes.len())
+            .map(|place| {
+                let seen: Vec<Option<TxReceipt>> = answers
+                    .iter()
+                    .map(|receipts| receipts.get(place).cloned().flatten())
+                    .collect();
+                agreement::elect_seen(&seen, self.0.agreement, "a receipt")
+            })
+            .collect()
+    }
+
+    /// Whether a node knows the transaction: in a block, or in its pool.
+    ///
+    /// # Errors
+    /// Those of the transport.
+    pub async fn transaction_known(&self, hash: B256) -> Result<bool, ChainError> {
+        let known: Option<serde_json::Value> = self
+            .first(|endpoint| endpoint.call("eth_getTransactionByHash", (hash,)))
+            .await?;
+        Ok(known.is_some())
+    }
+
+    /// The latest, the safe and the finalized block, in one round trip an endpoint.
+    ///
+    /// # Errors
+    /// [`ChainError::Disagreement`], and those of the transport.
+    pub async fn heads(&self) -> Result<Heads, ChainError> {
+        self.heads_with(&[]).await
+    }
+
+    /// The heads, and the canonical blocks of these numbers, in one round trip an endpoint.
+    ///
+    /// # Errors
+    /// [`ChainError::Disagreement`], and those of the transport.
+    pub async fn heads_with(&self, numbers: &[u64]) -> Result<Heads, ChainError> {
+        let mut numbers = numbers.to_vec();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let tags: Vec<(BlockTag, bool)> = [BlockTag::Latest, BlockTag::Safe, BlockTag::Finalized]
+            .into_iter()
+            .chain(numbers.iter().copied().map(BlockTag::Number))
+            .map(|tag| (tag, false))
+            .collect();
+        let answers = self
+            .money(|endpoint| {
+                let tags = tags.clone();
+                async move {
+                    let blocks: Vec<Option<wire::Block>> =
+                        endpoint.batch("eth_getBlockByNumber", tags).await?;
+                    let mut blocks = blocks.into_iter().map(|block| block.map(BlockRef::from));
+                    let mut head = |name: &str| {
+                        blocks
+                            .next()
+                            .flatten()
+                            .ok_or_else(|| endpoint.malformed(format!("no {name} block")))
+                    };
+                    let (latest, safe, finalized) =
+                        (head("latest")?, head("safe")?, head("finalized")?);
+                    Ok(Heads {
+                        latest,
+                        safe,
+                        finalized,
+                        canonical: blocks.flatten().collect(),
+                    })
+                }
+            })
+            .await?;
+        agreement::elect_heads(&answers, self.0.agreement, &numbers)
+    }
+
+    /// The receipts, then the heads with the canonical blocks that the receipts name: two round trips an endpoint.
+    ///
+    /// # Errors
+    /// As [`Chain::receipt`] and [`Chain::heads`].
+    pub async fn sight(&self, hashes: &[B256]) -> Result<Sight, ChainError> {
+        let receipts = if hashes.is_empty() {
+            Vec::new()
+        } else {
+            self.receipts(hashes).await?
+        };
+        let numbers: Vec<u64> = receipts
+            .iter()
+            .flatten()
+            .map(|receipt| receipt.block.number)
+            .collect();
+        let heads = self.heads_with(&numbers).await?;
+        Ok(Sight { receipts, heads })
+    }
+
+    /// How many transactions the account has sent: the next nonce. `Pending` counts the pool's as well.
+    ///
+    /// # Errors
+    /// Those of the transport.
+    pub async fn transaction_count(
+        &self,
+        account: Address,
+        block: BlockTag,
+    ) -> Result<u64, ChainError> {
+        let count: U64 = self
+            .first(|endpoint| endpoint.call("eth_getTransactionCount", (account, block)))
+            .await?;
+        Ok(count.to())
+    }
+
+    /// The account's BNB, in wei.
+    ///
+    /// # Errors
+    /// Those of the transport.
+    pub async fn balance(&self, account: Address) -> Result<U256, ChainError> {
+        self.first(|endpoint| endpoint.call("eth_getBalance", (account, BlockTag::Latest)))
+            .await
+    }
+
+    /// What the node would pay, in wei a unit of gas. Nodes answer odd things here: hold it against a floor and a cap.
+    ///
+    /// # Errors
+    /// Those of the transport.
+    pub async fn gas_price(&self) -> Result<u128, ChainError> {
+        let price: U128 = self
+            .first(|endpoint| endpoint.call("eth_gasPrice", ()))
+            .await?;
+        Ok(price.to())
+    }
+
+    /// The code at an address, empty if none.
+    ///
+    /// # Errors
+    /// Those of the transport.
+    pub async fn code(&self, address: Address) -> Result<Bytes, ChainError> {
+        self.first(|endpoint| endpoint.call("eth_getCode", (address, BlockTag::Latest)))
+            .await
+    }
+
+    /// Events in a range of blocks; a range above [`ChainConfig::max_log_range`] takes several requests.
+    ///
+    /// Not to be relied on for money: the official public endpoints of BSC refuse it.
+    ///
+    /// # Errors
+    /// [`ChainError::Node`] where the node does not offer it, and those of the transport.
+    pub async fn logs(&self, filter: &LogFilter) -> Result<Vec<Log>, ChainError> {
+        let mut logs = Vec::new();
+        for part in filter.split(self.0.max_log_range) {
+            let found: Vec<wire::WireLog> = self
+                .first(|endpoint| endpoint.call("eth_getLogs", (&part,)))
+                .await?;
+            logs.extend(found.into_iter().filter_map(|log| log.located(None, None)));
+        }
+        Ok(logs)
+    }
+
+    /// Simulates a call.
+    ///
+    /// # Errors
+    /// [`ChainError::Reverted`], and those of the transport.
+    pub async fn call(&self, request: &CallRequest, block: BlockTag) -> Result<Bytes, ChainError> {
+        self.first(|endpoint| endpoint.call("eth_call", (request, block)))
+            .await
+    }
+
+    /// Simulates a call whose answer decides about money: enough endpoints must give the same.
+    ///
+    /// # Errors
+    /// [`ChainError::Disagreement`], [`ChainError::Reverted`], and those of the transport.
+    pub async fn call_agreed(
+        &self,
+        request: &CallRequest,
+        block: BlockTag,
+    ) -> Result<Bytes, ChainError> {
+        let answers: Vec<Bytes> = self
+            .money(|endpoint| endpoint.call("eth_call", (request, block)))
+            .await?;
+        agreement::elect_value(&answers, self.0.agreement, "a call's result")
+    }
+
+    /// The gas that a call would take. For cross-checks: limits are fixed by the kind of call.
+    ///
+    /// # Errors
+    /// [`ChainError::Reverted`], and those of the transport.
+    pub async fn estimate(&self, request: &CallRequest) -> Result<u64, ChainError> {
+        let gas: U64 = self
+            .first(|endpoint| endpoint.call("eth_estimateGas", (request,)))
+            .await?;
+        Ok(gas.to())
+    }
+
+    /// Waits until the transaction is in a block, looking once a block time; `None` if it was not within the time.
+    ///
+    /// # Errors
+    /// As [`Chain::receipt`].
+    pub async fn included(
+        &self,
+        hash: B256,
+        within: Duration,
+    ) -> Result<Option<TxReceipt>, ChainError> {
+        self.poll(within, || self.receipt(hash)).await
+    }
+
+    /// Waits until the transaction is final; `None` if it was not within the time.
+    ///
+    /// # Errors
+    /// As [`Chain::sight`].
+    pub async fn finalized(
+        &self,
+        hash: B256,
+        within: Duration,
+    ) -> Result<Option<TxReceipt>, ChainError> {
+        self.poll(within, || async {
+            let sight = self.sight(&[hash]).await?;
+            let receipt = sight.receipts.into_iter().next().flatten();
+            Ok(receipt.filter(|receipt| sight.heads.finality(receipt.block).is_final()))
+        })
+        .await
+    }
+
+    async fn poll<T, F>(
+        &self,
+        within: Duration,
+        look: impl Fn() -> F,
+    ) -> Result<Option<T>, ChainError>
+    where
+        F: Future<Output = Result<Option<T>, ChainError>>,
+    {
+        let looking = async {
+            loop {
+                if let Some(found) = look().await? {
+                    return Ok(found);
+                }
+                tokio::time::sleep(self.0.block_time).await;
+            }
+        };
+        match tokio::time::timeout(within, looking).await {
+            Ok(found) => found.map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The first endpoint's word; the next one's where it has none.
+    async fn first<'a, T, F>(&'a self, ask: impl Fn(&'a Endpoint) -> F) -> Result<T, ChainError>
+    where
+        F: Future<Output = Result<T, ChainError>>,
+    {
+        let mut failed = ChainError::Config("there is no endpoint".into());
+        for endpoint in &self.0.endpoints {
+            match ask(endpoint).await {
+                Err(error) if !error.is_definite() => failed = error,
+                definite => return definite,
+            }
+        }
+        Err(failed)
+    }
+
+    /// The answers of a read that decides about money: the first one, or those of all endpoints if some must agree.
+    async fn money<'a, T, F>(
+        &'a self,
+        ask: impl Fn(&'a Endpoint) -> F,
+    ) -> Result<Vec<T>, ChainError>
+    where
+        F: Future<Output = Result<T, ChainError>>,
+    {
+        if self.0.agreement <= 1 {
+            return Ok(vec![self.first(ask).await?]);
+        }
+        let mut answers = Vec::new();
+        let mut failed = None;
+        for (_, answer) in self.ask_all(ask).await {
+            match answer {
+                Ok(answer) => answers.push(answer),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        match failed {
+            Some(error) if answers.len() < self.0.agreement => Err(error),
+            _ => Ok(answers),
+        }
+    }
+
+    async fn ask_all<'a, T, F>(
+        &'a self,
+        ask: impl Fn(&'a Endpoint) -> F,
+    ) -> Vec<(&'a Endpoint, Result<T, ChainError>)>
+    where
+        F: Future<Output = Result<T, ChainError>>,
+    {
+        self.0
+            .endpoints
+            .iter()
+            .map(|endpoint| {
+                let answer = ask(endpoint);
+                async move { (endpoint, answer.await) }
+            })
+            .collect::<FuturesUnordered<_>>()
+            .collect()
+            .await
+    }
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chain")
+            .field("chain_id", &self.0.chain_id)
+            .field("endpoints", &self.0.endpoints)
+            .field("agreement", &self.0.agreement)
+            .finish()
+    }
+}

@@ -1,0 +1,76 @@
+//! Searching events. Public BSC endpoints do not offer it: nothing here that decides about money depends on it.
+
+use core::ops::RangeInclusive;
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use tollgate_x402::{Address, B256};
+
+/// Which logs (`eth_getLogs`).
+///
+/// The official public endpoints of BSC have `eth_getLogs` switched off; others bound its range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFilter {
+    /// The contracts; empty for all.
+    pub addresses: Vec<Address>,
+    /// The topics by place; `None` for any. The first is the event's signature hash.
+    pub topics: Vec<Option<B256>>,
+    /// The first and the last block.
+    pub blocks: RangeInclusive<u64>,
+}
+
+impl LogFilter {
+    /// The same in ranges of at most so many blocks.
+    pub(crate) fn split(&self, most: u64) -> Vec<Self> {
+        let step = most.max(1);
+        let (mut start, end) = (*self.blocks.start(), *self.blocks.end());
+        let mut parts = Vec::new();
+        while start <= end {
+            let last = start.saturating_add(step.saturating_sub(1)).min(end);
+            parts.push(Self {
+                blocks: start..=last,
+                ..self.clone()
+            });
+            match last.checked_add(1) {
+                Some(next) => start = next,
+                None => break,
+            }
+        }
+        parts
+    }
+}
+
+impl Serialize for LogFilter {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(4))?;
+        map.serialize_entry("address", &self.addresses)?;
+        map.serialize_entry("topics", &self.topics)?;
+        map.serialize_entry("fromBlock", &format_args!("{:#x}", self.blocks.start()))?;
+        map.serialize_entry("toBlock", &format_args!("{:#x}", self.blocks.end()))?;
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_range_is_split_without_gap_or_overlap() {
+        let filter = LogFilter {
+            addresses: vec![],
+            topics: vec![],
+            blocks: 5..=30,
+        };
+        let ranges: Vec<_> = filter
+            .split(10)
+            .into_iter()
+            .map(|part| part.blocks)
+            .collect();
+        assert_eq!(ranges, [5..=14, 15..=24, 25..=30]);
+        let last = LogFilter {
+            blocks: u64::MAX - 1..=u64::MAX,
+            ..filter
+        };
+        assert_eq!(last.split(1).len(), 2);
+    }
+}
