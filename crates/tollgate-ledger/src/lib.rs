@@ -17,6 +17,8 @@ mod log;
 #[cfg(feature = "memory")]
 mod memory;
 mod query;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod store;
 mod totals;
 
@@ -26,5 +28,7 @@ pub use log::{LogFilter, PaymentLog, Status};
 #[cfg(feature = "memory")]
 pub use memory::MemoryStore;
 pub use query::{BookedEntry, Due, Queue};
+#[cfg(feature = "sqlite")]
+pub use sqlite::{OpenError, SqliteStore};
 pub use store::{Durable, Executed, Store};
 pub use totals::{Balance, Sum, TokenTotals, Totals};
