@@ -1,6 +1,9 @@
 //! How a chain is set up.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::{runtime::Handle, sync::watch, time::MissedTickBehavior};
 
@@ -11,7 +14,7 @@ use crate::{
     devchain::DevChain,
     error::StartError,
     genesis::Genesis,
-    node::{GAS_PRICE_FLOOR, Node},
+    node::{GAS_PRICE_FLOOR, Node, World},
 };
 
 /// The chain id that development chains use: nothing signed for it is valid on
@@ -176,7 +179,7 @@ impl Builder {
         let node = Arc::new(Node::new(chain, instant, self.gas_price_floor));
         let chain = DevChain::new(node);
         if let Some((runtime, interval)) = runtime {
-            runtime.spawn(mine(chain.weak(), interval, chain.stopped()));
+            runtime.spawn(mine(chain.world(), interval, chain.stopped()));
         }
         Ok(chain)
     }
@@ -199,7 +202,7 @@ impl Builder {
 }
 
 /// Makes a block per interval until stopped or until the chain is gone.
-async fn mine(node: std::sync::Weak<Node>, interval: Duration, mut stop: watch::Receiver<bool>) {
+async fn mine(world: Weak<World>, interval: Duration, mut stop: watch::Receiver<bool>) {
     // An interval of 0 would panic in the timer.
     let mut ticks = tokio::time::interval(interval.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -210,8 +213,8 @@ async fn mine(node: std::sync::Weak<Node>, interval: Duration, mut stop: watch::
             _ = ticks.tick() => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
-        match node.upgrade() {
-            Some(node) => node.tick(),
+        match world.upgrade() {
+            Some(world) => world.tick(),
             None => return,
         }
     }

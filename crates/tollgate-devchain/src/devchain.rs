@@ -2,14 +2,16 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    fmt, io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_sol_types::SolCall as _;
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tollgate_contracts::abi::IErc20;
 
 use crate::{
     builder::Builder,
@@ -17,13 +19,13 @@ use crate::{
     error::ReorgError,
     faults::Faults,
     http,
-    node::Node,
+    node::{Node, World},
     rpc::{self, Reply, RpcError},
 };
 
 /// A running chain. Clones are handles to the same chain; when the last one is
 /// dropped, mining and serving end.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DevChain {
     node: Arc<Node>,
     /// Dropped with the last handle, which ends the tasks.
@@ -45,12 +47,24 @@ impl DevChain {
         }
     }
 
-    pub(crate) fn weak(&self) -> Weak<Node> {
-        Arc::downgrade(&self.node)
+    pub(crate) fn world(&self) -> Weak<World> {
+        Arc::downgrade(&self.node.world)
     }
 
     pub(crate) fn stopped(&self) -> watch::Receiver<bool> {
         self.stop.subscribe()
+    }
+
+    /// Another node of the same chain: the same blocks and pool, but faults,
+    /// counters and listeners of its own. For clients that ask several
+    /// endpoints and must not believe the one that lags or lies.
+    #[must_use]
+    pub fn peer(&self) -> Self {
+        Self {
+            node: Arc::new(self.node.peer()),
+            stop: self.stop.clone(),
+            served: Arc::default(),
+        }
     }
 
     /// Serves JSON-RPC over HTTP, and answers with the address, whose port is
@@ -60,7 +74,8 @@ impl DevChain {
     /// # Errors
     /// The address cannot be listened on.
     pub async fn serve(&self, listen: impl Into<SocketAddr>) -> io::Result<SocketAddr> {
-        let address = http::serve(self.weak(), listen.into(), self.stopped()).await?;
+        let address =
+            http::serve(Arc::downgrade(&self.node), listen.into(), self.stopped()).await?;
         *self.served.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
         Ok(address)
     }
@@ -109,6 +124,40 @@ impl DevChain {
             .get_mut("result")
             .map(Value::take)
             .unwrap_or_default())
+    }
+
+    /// One JSON-RPC call in process that is not counted and meets no faults:
+    /// for looking at the chain as it is. `eth_sendRawTransactionSync` is not
+    /// among the methods.
+    ///
+    /// # Errors
+    /// The error of the method.
+    pub fn peek(&self, method: &str, params: Value) -> Result<Value, RpcError> {
+        let params = match params {
+            Value::Array(params) => params,
+            _ => Vec::new(),
+        };
+        rpc::peek(&self.node.peer(), method, params)
+    }
+
+    /// What a contract answers at the head; not counted, no faults.
+    ///
+    /// # Errors
+    /// The revert, with its data.
+    pub fn call(&self, to: Address, data: impl Into<Bytes>) -> Result<Bytes, RpcError> {
+        let call = json!([{ "to": to, "data": data.into() }, "latest"]);
+        let output = self.peek("eth_call", call)?;
+        serde_json::from_value(output).map_err(|error| RpcError::new(-32603, error.to_string()))
+    }
+
+    /// An ERC-20 balance at the head in atomic units; not counted, no faults.
+    ///
+    /// # Errors
+    /// There is no such token, or it reverts.
+    pub fn token_balance(&self, token: Address, owner: Address) -> Result<U256, RpcError> {
+        let output = self.call(token, IErc20::balanceOfCall { owner }.abi_encode())?;
+        IErc20::balanceOfCall::abi_decode_returns(&output)
+            .map_err(|error| RpcError::new(-32603, format!("{token} is no token: {error}")))
     }
 
     /// Makes a block of what waits and answers with its number, also while
@@ -244,5 +293,15 @@ impl DevChain {
     pub fn set_storage(&self, address: Address, slot: U256, value: U256) {
         let mut chain = self.node.write();
         chain.edit(|state| state.set_slot(address, slot, value));
+    }
+}
+
+impl fmt::Debug for DevChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DevChain")
+            .field("chain_id", &self.chain_id())
+            .field("head", &self.head())
+            .field("rpc_url", &self.rpc_url())
+            .finish_non_exhaustive()
     }
 }

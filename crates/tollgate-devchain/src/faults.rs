@@ -98,9 +98,18 @@ impl Faults {
         self.next(method, calls, Fault::Repeat);
     }
 
-    /// Every call of `method` meets `fault` until [`Faults::clear`].
+    /// Every call of `method` meets `fault` until [`Faults::lift`] or
+    /// [`Faults::clear`]. The method `"*"` stands for all that have no fault of
+    /// their own: with [`Fault::Status`] the node is down.
     pub fn always(&self, method: &str, fault: Fault) {
         self.plan().always.insert(method.to_owned(), fault);
+    }
+
+    /// Ends what is armed for `method`.
+    pub fn lift(&self, method: &str) {
+        let mut plan = self.plan();
+        plan.next.remove(method);
+        plan.always.remove(method);
     }
 
     /// The next `transactions` sent are acknowledged with their hash and
@@ -129,7 +138,8 @@ impl Faults {
     }
 
     /// While held, neither the clock nor a sent transaction makes a block;
-    /// `mine` still does.
+    /// `mine` still does. Only the first node mines: on a peer this does
+    /// nothing.
     pub fn hold_mining(&self, hold: bool) {
         self.plan().switches.hold = hold;
     }
@@ -160,7 +170,8 @@ impl Faults {
         if let Some(fault) = plan.next.get_mut(method).and_then(VecDeque::pop_front) {
             return Some(fault);
         }
-        plan.always.get(method).cloned()
+        let always = &plan.always;
+        always.get(method).or_else(|| always.get("*")).cloned()
     }
 
     pub(crate) fn sent(&self) -> Sent {

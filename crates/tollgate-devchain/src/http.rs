@@ -40,17 +40,13 @@ pub(crate) async fn serve(
         .route("/", post(answer).options(preflight).get(hello))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(node);
-    tokio::spawn(async move {
-        let stopped = async move {
-            let _ = stop.wait_for(|stop| *stop).await;
-        };
-        // Dropped rather than drained: a client's open connection must not
-        // keep a stopped chain's port.
-        tokio::select! {
-            _ = axum::serve(listener, app).into_future() => {}
-            () = stopped => {}
-        }
-    });
+    let stopped = async move {
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    // The port is free as soon as it stops; open connections end with the call
+    // they are in.
+    let server = axum::serve(listener, app).with_graceful_shutdown(stopped);
+    tokio::spawn(server.into_future());
     Ok(address)
 }
 

@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Deref,
     sync::{
-        Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -19,33 +20,67 @@ use crate::{
 /// BSC's price floor on its mainnet: 0.05 gwei, in wei per gas.
 pub const GAS_PRICE_FLOOR: u128 = 50_000_000;
 
-/// One chain and what is around it.
-#[derive(Debug)]
-pub(crate) struct Node {
+/// The chain that all nodes of it agree on.
+pub(crate) struct World {
     chain: RwLock<Chain>,
     snapshots: Mutex<BTreeMap<u64, Chain>>,
     snapshot_ids: AtomicU64,
-    pub(crate) faults: Faults,
     /// Whether a sent transaction makes a block at once.
     instant: bool,
     floor: u128,
     /// Counts blocks made and taken back, for those who wait.
     heads: watch::Sender<u64>,
+    /// The first node's switchboard: it is the one that mines.
+    miner: Faults,
+}
+
+/// A node: a window on the chain with faults and counters of its own.
+pub(crate) struct Node {
+    pub(crate) world: Arc<World>,
+    pub(crate) faults: Faults,
+}
+
+impl Deref for Node {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
 }
 
 impl Node {
     pub(crate) fn new(chain: Chain, instant: bool, floor: u128) -> Self {
-        Self {
+        let faults = Faults::default();
+        let world = World {
             chain: RwLock::new(chain),
             snapshots: Mutex::default(),
             snapshot_ids: AtomicU64::new(0),
-            faults: Faults::default(),
             instant,
             floor,
             heads: watch::Sender::new(0),
+            miner: faults.clone(),
+        };
+        Self {
+            world: Arc::new(world),
+            faults,
         }
     }
 
+    /// Another node of the same chain.
+    pub(crate) fn peer(&self) -> Self {
+        Self {
+            world: self.world.clone(),
+            faults: Faults::default(),
+        }
+    }
+
+    /// Wei per gas that the pool asks for here.
+    pub(crate) fn floor(&self) -> u128 {
+        self.world.floor.max(self.faults.switches().floor)
+    }
+}
+
+impl World {
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Chain> {
         self.chain.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -54,14 +89,9 @@ impl Node {
         self.chain.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wei per gas that the pool asks for.
-    pub(crate) fn floor(&self) -> u128 {
-        self.floor.max(self.faults.switches().floor)
-    }
-
     /// Whether a transaction is mined as it is sent.
     pub(crate) fn instant(&self) -> bool {
-        self.instant && !self.faults.switches().hold
+        self.instant && !self.miner.switches().hold
     }
 
     /// Wakes at each change of the head.
@@ -82,7 +112,7 @@ impl Node {
 
     /// The miner's tick: nothing while mining is held.
     pub(crate) fn tick(&self) {
-        if !self.faults.switches().hold {
+        if !self.miner.switches().hold {
             self.mine();
         }
     }

@@ -130,23 +130,25 @@ pub(crate) fn failure(id: Value, error: RpcError) -> Value {
 }
 
 async fn dispatch(node: &Node, method: &str, params: Vec<Value>) -> Result<Value, RpcError> {
+    if method == "eth_sendRawTransactionSync" {
+        return send::send_sync(node, &Params::new(params)).await;
+    }
+    peek(node, method, params)
+}
+
+/// Runs a method that need not wait: not counted, and with no fault of its
+/// own.
+pub(crate) fn peek(node: &Node, method: &str, params: Vec<Value>) -> Result<Value, RpcError> {
     let params = Params::new(params);
     match method {
         "eth_sendRawTransaction" => send::send(node, &params),
-        "eth_sendRawTransactionSync" => send::send_sync(node, &params).await,
         "eth_call" => call::call(node, &params),
         "eth_estimateGas" => call::estimate(node, &params),
-        _ => {
-            if let Some(result) = read::dispatch(node, method, &params) {
-                return result;
-            }
-            if let Some(result) = dev::dispatch(node, method, &params) {
-                return result;
-            }
-            Err(RpcError::new(
-                -32601,
-                format!("the method {method} does not exist/is not available"),
-            ))
-        }
+        _ => read::dispatch(node, method, &params)
+            .or_else(|| dev::dispatch(node, method, &params))
+            .unwrap_or_else(|| {
+                let message = format!("the method {method} does not exist/is not available");
+                Err(RpcError::new(-32601, message))
+            }),
     }
 }

@@ -138,8 +138,10 @@ async fn a_token_moves_and_its_transfer_is_found_in_the_logs() {
     let transfer = IErc20::Transfer::decode_log(&logs[0].inner).unwrap();
     assert_eq!((transfer.from, transfer.to), (address(0), to));
     assert_eq!(transfer.value, U256::from(5));
-    let balance = read(&chain, tokens::USDT, IErc20::balanceOfCall { owner: to }).await;
-    assert_eq!(balance, U256::from(5));
+    let balance = |token| chain.token_balance(token, to);
+    assert_eq!(balance(tokens::USDT), Ok(U256::from(5)));
+    assert_eq!(balance(tokens::USD1), Ok(U256::ZERO));
+    assert!(balance(to).unwrap_err().message.contains("is no token"));
 }
 
 #[tokio::test]

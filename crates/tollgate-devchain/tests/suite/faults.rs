@@ -176,3 +176,45 @@ async fn finality_freezes_over_json_rpc_too() {
     get(&chain, "dev_freezeFinality", json!([false])).await;
     assert_eq!(chain.finalized(), 6);
 }
+
+#[tokio::test]
+async fn a_peer_sees_the_same_chain_with_faults_and_counts_of_its_own() {
+    let chain = instant();
+    let peer = chain.peer();
+    peer.faults().lag_reads(1);
+    peer.faults().fail_next("eth_chainId", 1);
+    let hash = send(&chain, 0, tx(&chain, 0)).await.unwrap();
+    assert_eq!(get(&chain, "eth_blockNumber", json!([])).await, "0x1");
+    assert_eq!(get(&peer, "eth_blockNumber", json!([])).await, "0x0");
+    assert_eq!(get(&chain, "eth_chainId", json!([])).await, "0x7a69");
+    assert!(receipt(&peer, hash).await.is_null());
+    assert_eq!(peer.rpc_total(), 2);
+    assert_eq!(chain.rpc_total(), 3);
+    // What is sent to one is known to the other.
+    send(&peer, 0, tx(&chain, 1)).await.unwrap();
+    let error = send(&chain, 0, tx(&chain, 1)).await.unwrap_err();
+    assert_eq!(error.message, "already known");
+}
+
+#[tokio::test]
+async fn a_node_that_is_down_answers_nothing_until_it_is_lifted() {
+    let chain = instant();
+    chain.faults().always("*", Fault::Status(503));
+    for method in ["eth_chainId", "eth_getLogs", "eth_nothing"] {
+        let error = chain.request(method, json!([{}])).await.unwrap_err();
+        assert_eq!(error.message, "no answer: HTTP status 503 (injected)");
+    }
+    chain.faults().lift("*");
+    get(&chain, "eth_chainId", json!([])).await;
+}
+
+#[tokio::test]
+async fn peeking_is_not_counted_and_meets_no_faults() {
+    let chain = instant();
+    chain.faults().always("*", Fault::Status(503));
+    chain.faults().lag_reads(5);
+    chain.mine_blocks(3);
+    assert_eq!(chain.peek("eth_blockNumber", json!([])).unwrap(), "0x3");
+    assert_eq!(chain.rpc_total(), 0);
+    assert_eq!(chain.balance(address(0)), fortune());
+}

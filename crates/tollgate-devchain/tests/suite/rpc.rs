@@ -452,8 +452,11 @@ async fn the_port_closes_with_the_last_handle() {
     let chain = manual();
     let listen = chain.serve(([127, 0, 0, 1], 0)).await.unwrap();
     let other = chain.clone();
+    // A connection that is kept alive does not keep the port.
+    let client = client(&chain, 0).await;
+    client.get_chain_id().await.unwrap();
     drop(chain);
-    tokio::net::TcpStream::connect(listen).await.unwrap();
+    client.get_chain_id().await.unwrap();
     drop(other);
     let closed = async {
         while tokio::net::TcpListener::bind(listen).await.is_err() {
@@ -463,6 +466,90 @@ async fn the_port_closes_with_the_last_handle() {
     tokio::time::timeout(std::time::Duration::from_secs(10), closed)
         .await
         .expect("the listener is gone");
+    client.get_chain_id().await.unwrap_err();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_that_is_shut_down_serves_nobody_and_can_still_be_read() {
+    let chain = builder(BlockTime::Interval(std::time::Duration::from_millis(5)))
+        .start()
+        .unwrap();
+    let client = client(&chain, 0).await;
+    client.get_chain_id().await.unwrap();
+    chain.shutdown();
+    let refused = async {
+        while client.get_chain_id().await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), refused)
+        .await
+        .expect("nobody answers");
+    assert_eq!(chain.balance(address(0)), fortune());
+}
+
+#[tokio::test]
+async fn a_delegation_is_set_by_a_type_4_transaction() {
+    use alloy_consensus::{SignableTransaction as _, TxEip7702, TxEnvelope};
+    use alloy_eips::{eip2718::Encodable2718 as _, eip7702::Authorization};
+    use alloy_network::TxSignerSync as _;
+    use alloy_signer::SignerSync as _;
+
+    let chain = instant();
+    let authorization = Authorization {
+        chain_id: U256::from(chain.chain_id()),
+        address: CONTRACT,
+        nonce: 0,
+    };
+    let signature = signer(1)
+        .sign_hash_sync(&authorization.signature_hash())
+        .unwrap();
+    let mut delegate = TxEip7702 {
+        chain_id: chain.chain_id(),
+        gas_limit: 100_000,
+        max_fee_per_gas: FLOOR,
+        max_priority_fee_per_gas: FLOOR,
+        to: PAYEE,
+        authorization_list: vec![authorization.into_signed(signature)],
+        ..TxEip7702::default()
+    };
+    let signature = signer(0).sign_transaction_sync(&mut delegate).unwrap();
+    let raw = Bytes::from(TxEnvelope::from(delegate.into_signed(signature)).encoded_2718());
+    let hash = get(&chain, "eth_sendRawTransaction", json!([raw])).await;
+    let receipt = get(&chain, "eth_getTransactionReceipt", json!([hash])).await;
+    assert_eq!(receipt["type"], "0x4");
+    assert_eq!(receipt["status"], "0x1");
+    // The same as anvil takes for it.
+    assert_eq!(receipt["gasUsed"], "0x8fc0");
+    let designator = [&hex!("ef0100")[..], CONTRACT.as_slice()].concat();
+    let code = get(&chain, "eth_getCode", json!([address(1)])).await;
+    assert_eq!(code, json!(Bytes::from(designator)));
+    // A delegated account still sends (EIP-3607 makes an exception for it).
+    send(&chain, 1, tx(&chain, 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn blob_transactions_are_refused() {
+    use alloy_consensus::{SignableTransaction as _, TxEip4844, TxEnvelope};
+    use alloy_eips::eip2718::Encodable2718 as _;
+    use alloy_network::TxSignerSync as _;
+
+    let chain = instant();
+    let mut blob = TxEip4844 {
+        chain_id: chain.chain_id(),
+        gas_limit: 21_000,
+        max_fee_per_gas: FLOOR,
+        max_priority_fee_per_gas: FLOOR,
+        blob_versioned_hashes: vec![B256::with_last_byte(1)],
+        ..TxEip4844::default()
+    };
+    let signature = signer(0).sign_transaction_sync(&mut blob).unwrap();
+    let raw = Bytes::from(TxEnvelope::from(blob.into_signed(signature)).encoded_2718());
+    let error = chain
+        .request("eth_sendRawTransaction", json!([raw]))
+        .await
+        .unwrap_err();
+    assert_eq!(error.message, "transaction type not supported");
 }
 
 #[tokio::test]
