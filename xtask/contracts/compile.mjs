@@ -1,12 +1,13 @@
 // Compiles our Solidity by the compiler's standard JSON interface, and writes to the standard output, as one JSON
 // object, what `cargo xtask contracts` keeps: for each contract the ABI, both bytecodes, and where things lie.
-// usage: node compile.mjs <directory of the sources>
+// usage: node compile.mjs <directory with node_modules> <directory of the sources>
 
 import { readFileSync, readdirSync } from "node:fs";
-import { join } from "node:path";
-import solc from "solc";
+import { createRequire } from "node:module";
+import { join, resolve } from "node:path";
 
-const root = process.argv[2];
+const [installed, root] = process.argv.slice(2);
+const solc = createRequire(resolve(installed, "package.json"))("solc");
 const names = readdirSync(root, { recursive: true })
   .map((name) => name.replaceAll("\\", "/"))
   .filter((name) => name.endsWith(".sol"))

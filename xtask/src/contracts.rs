@@ -11,6 +11,8 @@ use std::process::Command;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
+use crate::{npm, shell};
+
 /// Arguments of the task.
 #[derive(clap::Args)]
 pub(crate) struct Contracts {
@@ -21,15 +23,13 @@ pub(crate) struct Contracts {
 
 impl Contracts {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .context("the repository's root")?;
+        let root = shell::root();
         let compiler = root.join("xtask/contracts");
         let contracts = root.join("crates/tollgate-contracts");
         let artifacts = contracts.join("artifacts");
 
-        install(&compiler)?;
-        let compiled = render(&compile(&compiler, &contracts.join("contracts"))?)?;
+        let installed = npm::install(&compiler)?;
+        let compiled = render(&compile(&compiler, &installed, &contracts.join("contracts"))?)?;
         let committed = read(&artifacts)?;
         let differences = compare(&committed, &compiled);
         if differences.is_empty() {
@@ -62,30 +62,10 @@ impl Contracts {
     }
 }
 
-/// Installs the locked compiler, unless that very lock is installed already.
-fn install(directory: &Path) -> anyhow::Result<()> {
-    let lock = std::fs::read(directory.join("package-lock.json"))?;
-    let stamp = directory.join("node_modules/.installed-lock.json");
-    if std::fs::read(&stamp).is_ok_and(|installed| installed == lock) {
-        return Ok(());
-    }
-    let status = Command::new("npm")
-        .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
-        .current_dir(directory)
-        .status()
-        .context("npm could not be run: the contracts are compiled by npm's solc, so Node is needed for this task")?;
-    ensure!(
-        status.success(),
-        "`npm ci` failed in {}",
-        directory.display()
-    );
-    std::fs::write(stamp, lock)?;
-    Ok(())
-}
-
-fn compile(compiler: &Path, sources: &Path) -> anyhow::Result<Value> {
+fn compile(compiler: &Path, installed: &Path, sources: &Path) -> anyhow::Result<Value> {
     let output = Command::new("node")
         .arg("compile.mjs")
+        .arg(installed)
         .arg(sources)
         .current_dir(compiler)
         .stderr(std::process::Stdio::inherit())
