@@ -29,7 +29,11 @@ impl Contracts {
         let artifacts = contracts.join("artifacts");
 
         let installed = npm::install(&compiler)?;
-        let compiled = render(&compile(&compiler, &installed, &contracts.join("contracts"))?)?;
+        let compiled = render(&compile(
+            &compiler,
+            &installed,
+            &contracts.join("contracts"),
+        )?)?;
         let committed = read(&artifacts)?;
         let differences = compare(&committed, &compiled);
         if differences.is_empty() {
