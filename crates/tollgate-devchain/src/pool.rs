@@ -55,6 +55,8 @@ pub(crate) enum Refused {
     ReplacementUnderpriced,
     #[error("nonce too low: next nonce {next}, tx nonce {tx}")]
     NonceTooLow { next: u64, tx: u64 },
+    #[error("nonce has max value: address {0}, nonce: {max}", max = u64::MAX)]
+    NonceMax(Address),
     #[error("transaction gas limit too high (cap: {TX_GAS_CAP}, tx: {0})")]
     GasAboveCap(u64),
     #[error("exceeds block gas limit")]
@@ -270,6 +272,10 @@ fn check_alone(tx: &Recovered<TxEnvelope>, rules: Rules) -> Result<(), Refused> 
             });
         }
         Some(_) => {}
+    }
+    // EIP-2681: it could not be followed by another.
+    if tx.nonce() == u64::MAX {
+        return Err(Refused::NonceMax(tx.signer()));
     }
     let gas = tx.gas_limit();
     let fee = tx.max_fee_per_gas().saturating_mul(u128::from(gas));

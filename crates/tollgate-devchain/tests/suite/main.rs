@@ -5,4 +5,5 @@ mod common;
 mod development;
 mod faults;
 mod pool;
+mod properties;
 mod rpc;

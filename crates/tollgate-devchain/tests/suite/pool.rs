@@ -31,6 +31,31 @@ async fn a_price_below_the_floor_is_underpriced() {
 }
 
 #[tokio::test]
+async fn the_last_nonce_is_refused_and_the_one_before_waits() {
+    let message = refusal(0, |tx| tx.nonce = u64::MAX).await;
+    assert_eq!(
+        message,
+        format!(
+            "nonce has max value: address {}, nonce: 18446744073709551615",
+            address(0)
+        )
+    );
+    let chain = manual();
+    send(&chain, 0, tx(&chain, u64::MAX - 1)).await.unwrap();
+    chain.mine();
+    assert_eq!(chain.waiting(), 1);
+}
+
+#[tokio::test]
+async fn a_fee_above_one_bnb_is_taken_for_a_mistake() {
+    let message = refusal(0, |tx| tx.max_fee_per_gas = 47_619_047_619_048).await;
+    assert_eq!(
+        message,
+        "tx fee (1.000000000000008000 ether) exceeds the configured cap (1.00 ether)"
+    );
+}
+
+#[tokio::test]
 async fn a_tip_above_the_fee_is_refused() {
     let message = refusal(0, |tx| tx.max_priority_fee_per_gas = FLOOR + 1).await;
     assert_eq!(

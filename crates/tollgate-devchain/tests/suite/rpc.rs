@@ -4,9 +4,8 @@ use crate::common::*;
 use alloy_network::TransactionBuilder as _;
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256, hex};
 use alloy_provider::Provider as _;
-use proptest::prelude::*;
 use serde_json::json;
-use tollgate_devchain::{BlockTime, DevChain, FEE_RECIPIENT};
+use tollgate_devchain::BlockTime;
 
 type Request = <alloy_network::Ethereum as alloy_network::Network>::TransactionRequest;
 
@@ -563,76 +562,5 @@ async fn static_facts_are_answered() {
         ("eth_blockNumber", json!("0x0")),
     ] {
         assert_eq!(get(&chain, method, json!([])).await, answer);
-    }
-}
-
-/// One step of a random history.
-#[derive(Clone, Debug)]
-enum Step {
-    Pay { from: usize, to: usize, wei: u64 },
-    Mine,
-    Reorg { depth: u64, back: bool },
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        6 => (0..4usize, 0..4usize, any::<u64>())
-            .prop_map(|(from, to, wei)| Step::Pay { from, to, wei }),
-        3 => Just(Step::Mine),
-        1 => (1..3u64, any::<bool>()).prop_map(|(depth, back)| Step::Reorg { depth, back }),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn balances_and_fees_are_conserved_through_reorgs(
-        steps in proptest::collection::vec(step(), 1..40)
-    ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(conserve(steps));
-    }
-}
-
-async fn conserve(steps: Vec<Step>) {
-    let chain: DevChain = builder(BlockTime::Manual).finality_lag(3).start().unwrap();
-    let total = chain.total_balance();
-    for step in steps {
-        match step {
-            Step::Pay { from, to, wei } => {
-                let nonce = get(
-                    &chain,
-                    "eth_getTransactionCount",
-                    json!([address(from), "pending"]),
-                )
-                .await;
-                let nonce: U256 = serde_json::from_value(nonce).unwrap();
-                let mut pay = tx(&chain, nonce.to());
-                pay.to = TxKind::Call(address(to));
-                pay.value = U256::from(wei);
-                send(&chain, from, pay).await.unwrap();
-            }
-            Step::Mine => {
-                chain.mine();
-            }
-            Step::Reorg { depth, back } => {
-                let orphans = if back {
-                    tollgate_devchain::Orphans::ReturnToPool
-                } else {
-                    tollgate_devchain::Orphans::Vanish
-                };
-                if chain.head() >= depth && chain.head() - depth >= chain.finalized() {
-                    chain.reorg(depth, orphans).unwrap();
-                }
-            }
-        }
-        assert_eq!(chain.total_balance(), total);
-        // Nonces say how much gas was paid for, and fees say the same.
-        let sent: u64 = (0..4).map(|index| chain.nonce(address(index))).sum();
-        assert_eq!(
-            chain.balance(FEE_RECIPIENT),
-            U256::from(u128::from(sent) * 21_000 * FLOOR)
-        );
     }
 }
