@@ -13,6 +13,8 @@
 
 mod decide;
 mod error;
+#[cfg(feature = "kit")]
+pub mod kit;
 mod log;
 #[cfg(feature = "memory")]
 mod memory;
