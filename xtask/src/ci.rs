@@ -53,6 +53,7 @@ const STEPS: &[Step] = &[
     Step::new("alone", "cargo xtask tidy --build"),
     Step::new("test", "cargo test --workspace --all-features"),
     Step::new("contracts", "cargo xtask contracts --check"),
+    Step::new("conformance", "cargo xtask conformance --as-tested"),
     Step::new("fuzz", "cargo xtask fuzz --seconds 20"),
 ];
 

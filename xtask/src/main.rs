@@ -6,6 +6,7 @@
 )]
 
 mod ci;
+mod conformance;
 mod contracts;
 mod fuzz;
 mod npm;
@@ -26,6 +27,8 @@ enum Task {
     Tools,
     /// Check the rules of the repository that no compiler checks; with --build, each library crate alone
     Tidy(tidy::Tidy),
+    /// Have published foreign clients pay the real binary, over our chain and over anvil
+    Conformance(conformance::Conformance),
     /// Run the fuzz targets for a while, beginning with their corpora
     Fuzz(fuzz::Fuzz),
     /// Compile the Solidity of crates/tollgate-contracts; with --check, only compare with what is committed
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Task::Ci(task) => task.run(),
         Task::Tools => ci::check_tools(),
         Task::Tidy(task) => task.run(),
+        Task::Conformance(task) => task.run(),
         Task::Fuzz(task) => task.run(),
         Task::Contracts(task) => task.run(),
     };

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 
-use crate::shell::{Cmd, target_dir};
+use crate::shell::Cmd;
 
 /// The oldest Node.js that the scripts run on.
 const NODE_MAJOR: u32 = 20;
@@ -31,34 +31,28 @@ pub(crate) fn check_node() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Installs what `project`'s `package-lock.json` names and returns the project's copy below cargo's target
-/// directory: nothing is written into the tree. Does nothing when that copy stands already.
+/// Installs what `project`'s `package-lock.json` names into its `node_modules`, which git ignores, and
+/// returns the directory that holds it. Does nothing when that was done already.
 pub(crate) fn install(project: &Path) -> anyhow::Result<PathBuf> {
-    let name = project
-        .file_name()
-        .with_context(|| format!("{} is no npm project", project.display()))?;
-    let copy = target_dir().join("npm").join(name);
     let lock = fs::read(project.join("package-lock.json")).with_context(|| {
         format!(
             "{} has no package-lock.json: run `npm install` there",
             project.display()
         )
     })?;
-    let stamp = copy.join("installed.lock");
+    let stamp = project.join("node_modules/.installed-lock");
     if fs::read(&stamp).is_ok_and(|installed| installed == lock) {
-        return Ok(copy);
+        return Ok(project.to_owned());
     }
-    fs::create_dir_all(&copy)?;
-    for file in ["package.json", "package-lock.json", ".npmrc"] {
-        fs::copy(project.join(file), copy.join(file))
-            .with_context(|| format!("{} has no {file}", project.display()))?;
-    }
-    let began = SystemTime::now();
+    let start = Instant::now();
     Cmd::new("npm ci --ignore-scripts --no-audit --no-fund --loglevel=error")
-        .dir(&copy)
+        .dir(project)
         .run()?;
-    let seconds = began.elapsed().unwrap_or_default().as_secs_f64();
-    println!("    npm ci in {} took {seconds:.1} s", copy.display());
+    let name = project.file_name().unwrap_or_default().to_string_lossy();
+    println!(
+        "    npm ci in {name} took {:.1} s",
+        start.elapsed().as_secs_f64()
+    );
     fs::write(stamp, lock)?;
-    Ok(copy)
+    Ok(project.to_owned())
 }

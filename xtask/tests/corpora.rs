@@ -1,4 +1,5 @@
 //! The committed corpora of the fuzz targets, as ordinary tests: an input that once failed fails here, without a fuzzer.
+#![expect(clippy::print_stdout, reason = "shown only when a test fails")]
 
 #[path = "../../fuzz/src/lib.rs"]
 #[expect(
