@@ -15,6 +15,8 @@ pub struct Market {
     pub credit: Credit,
     /// Whether `terms.pay_to` is a `Settler` contract (its counter is on the chain), or a plain account.
     pub settler: bool,
+    /// Where the money ends: the `Settler`'s treasury, or the account that a plain account pays on to.
+    pub treasury: Address,
 }
 
 impl Market {

@@ -454,8 +454,16 @@ pub struct Fate {
 pub enum ItemFate {
     /// Exactly its amount was moved.
     Paid,
-    /// Nothing was moved, and trying again makes sense.
-    Again,
+    /// Exactly its amount was moved, by somebody else's final transaction: a transfer that was signed to us can be
+    /// submitted by anyone who sees it.
+    PaidBy {
+        /// The transaction.
+        transaction: B256,
+        /// Its block.
+        block: u64,
+    },
+    /// Nothing was moved, and trying again makes sense; what seems to be in the way.
+    Again(LossReason),
     /// Nothing was moved, and nothing can be.
     Lost(LossReason),
 }
@@ -597,11 +605,12 @@ impl Books<'_> {
             (ItemFate::Paid, None) => {
                 return Err(Refusal::Books("a payment without a transaction"));
             }
+            (ItemFate::PaidBy { transaction, block }, _) => {
+                PaymentState::Final { transaction, block }
+            }
             (ItemFate::Lost(reason), _) => PaymentState::Lost { reason },
-            (ItemFate::Again, _) if failed >= most => PaymentState::Lost {
-                reason: LossReason::Refused,
-            },
-            (ItemFate::Again, _) => PaymentState::Due { attempts: failed },
+            (ItemFate::Again(reason), _) if failed >= most => PaymentState::Lost { reason },
+            (ItemFate::Again(_), _) => PaymentState::Due { attempts: failed },
         };
         match state {
             PaymentState::Due { .. } => payment.interval = None,
