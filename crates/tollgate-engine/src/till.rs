@@ -100,11 +100,7 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
                 Ok(authorization) => authorization,
                 Err(error) => {
                     // The entry that the client meant says more than one that it did not.
-                    let vague = matches!(
-                        error,
-                        MatchError::Scheme | MatchError::Network | MatchError::Echo
-                    );
-                    if best.is_none() || !vague {
+                    if best.is_none_or(|best| meant(best) < meant(error)) {
                         best = Some(error);
                     }
                     continue;
@@ -280,6 +276,15 @@ impl<S: Store, V: Verifier> Till for Cashier<S, V> {
                 Arc::clone(&this.inner.work),
             ))
         }
+    }
+}
+
+/// How surely a mismatch is of the entry that the client meant.
+const fn meant(error: MatchError) -> u8 {
+    match error {
+        MatchError::Scheme | MatchError::Network | MatchError::Echo => 0,
+        MatchError::Kind(_) => 1,
+        _ => 2,
     }
 }
 

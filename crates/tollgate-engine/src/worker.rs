@@ -394,6 +394,8 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             let rows = self.store.due(Due::queue(&queue), most).await?;
             let ready = rows
                 .iter()
+                // A queue without a spender is asked for by its payer alone, which finds the others too.
+                .filter(|row| row.keys.spender == queue.spender)
                 .take_while(|row| self.rested(row, now))
                 .map(|row| row.keys);
             let before = payments.len();

@@ -6,10 +6,7 @@ use common::*;
 use tollgate_devchain::{DEV_ACCOUNTS, Orphans};
 use tollgate_engine::Policy;
 use tollgate_ledger::Store;
-use tollgate_payment::{
-    Pricing,
-    port::Hold,
-};
+use tollgate_payment::{Pricing, port::Hold};
 use tollgate_x402::{Amount, B256, ErrorCode, PaymentState, U256};
 
 #[tokio::test]
@@ -268,7 +265,7 @@ async fn a_dropped_settlement_is_replaced_at_a_higher_price_under_its_nonce() {
     let id = world
         .pay(&world.metered(dollars(10)), &signed, dollars(5))
         .await;
-    world.chain.faults().hold_mining(true);
+    world.chain.faults().delay_inclusion(1, 1_000);
     world.tick().await;
     world.chain.increase_time(20);
     world.chain.mine();
@@ -278,7 +275,6 @@ async fn a_dropped_settlement_is_replaced_at_a_higher_price_under_its_nonce() {
     assert_eq!(sent.len(), 2);
     assert_eq!(sent[0].nonce, sent[1].nonce);
     assert!(sent[1].gas_price * 8 >= sent[0].gas_price * 9);
-    world.chain.faults().hold_mining(false);
     world.settle().await;
     assert_eq!(world.state(id).await, PaymentState::Final);
     assert_eq!(world.received().await, dollars(5));

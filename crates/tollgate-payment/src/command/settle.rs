@@ -60,7 +60,8 @@ impl Command for Claim {
         let mut spenders: BTreeMap<SpenderKey, (SpenderRow, bool)> = BTreeMap::new();
         let mut items: Vec<BatchItem> = Vec::new();
         let mut writes = Vec::new();
-        for keys in &self.payments {
+        let mut named = std::collections::BTreeSet::new();
+        for keys in self.payments.iter().filter(|keys| named.insert(keys.id)) {
             let mut payment = rows
                 .payment(&keys.id)
                 .cloned()
