@@ -69,3 +69,36 @@ impl TransactionRequest1559 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_consensus::{TxEnvelope, transaction::SignerRecoverable as _};
+    use alloy_eips::eip2718::Decodable2718 as _;
+    use alloy_primitives::address;
+    use alloy_signer::SignerSync as _;
+    use alloy_signer_local::PrivateKeySigner;
+
+    #[test]
+    fn a_signed_transaction_is_what_was_asked_for_from_who_signed() {
+        let signer = PrivateKeySigner::from_bytes(&B256::repeat_byte(1)).unwrap();
+        let request = TransactionRequest1559 {
+            chain: ChainId(56),
+            nonce: 7,
+            to: address!("5e771e0000000000000000000000000000008402"),
+            gas_limit: 200_000,
+            gas_price: 50_000_000,
+            input: Bytes::from_static(&[1, 2, 3]),
+        };
+        let signature = signer.sign_hash_sync(&request.signing_hash()).unwrap();
+        let signature = Signature65::from_bytes(&signature.as_bytes()).unwrap();
+        let signed = request.clone().into_raw(&signature);
+        let decoded = TxEnvelope::decode_2718_exact(&signed.raw).unwrap();
+        assert_eq!(*decoded.tx_hash(), signed.hash);
+        assert_eq!(decoded.recover_signer().unwrap(), signer.address());
+        let decoded = decoded.as_eip1559().unwrap().tx();
+        assert_eq!(decoded, &request.unsigned());
+        // BSC's base fee is 0: the price is the tip.
+        assert_eq!(decoded.max_fee_per_gas, decoded.max_priority_fee_per_gas);
+    }
+}

@@ -97,8 +97,6 @@ pub(crate) const TABLE: &[(&str, Verdict)] = &[
     // No room.
     ("txpool is full", NotSent(PoolFull)),
     ("pool is full", NotSent(PoolFull)),
-    ("sub-pool is full", NotSent(PoolFull)),
-    ("subpool is full", NotSent(PoolFull)),
     ("account limit exceeded", NotSent(PoolFull)),
     ("in-flight transaction limit", NotSent(PoolFull)),
     ("exceeded max transactions per sender", NotSent(PoolFull)),
