@@ -19,7 +19,14 @@ pub(crate) struct Contracts {
     /// Compare with the committed output instead of writing it
     #[arg(long)]
     check: bool,
+    /// Run the tests of the contracts with the real Permit2 in place of our equivalent, from an npm package
+    #[arg(long, conflicts_with = "check")]
+    permit2: bool,
 }
+
+/// Permit2's init code, within the package `hardhat-predeploy`.
+const PERMIT2: &str =
+    "node_modules/hardhat-predeploy/bin/0x000000000022D473030F116dDEE9F6B43aC78BA3.bytecode";
 
 impl Contracts {
     pub(crate) fn run(self) -> anyhow::Result<()> {
@@ -29,6 +36,14 @@ impl Contracts {
         let artifacts = contracts.join("artifacts");
 
         let installed = npm::install(&compiler)?;
+        if self.permit2 {
+            return shell::Cmd::new("cargo test -p tollgate-contracts --test contracts")
+                .env(
+                    "TOLLGATE_PERMIT2_INIT_CODE",
+                    installed.join(PERMIT2).display().to_string(),
+                )
+                .run();
+        }
         let compiled = render(&compile(
             &compiler,
             &installed,

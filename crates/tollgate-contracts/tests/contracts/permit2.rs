@@ -288,9 +288,6 @@ fn a_transfer_that_fails_says_so_as_permit2_does_and_leaves_the_nonce() {
 
     let token = Address::repeat_byte(0x66);
     let signed = permit2_call(&world, &payer(0), token, (u(5), u(5)), (SPENDER, TO), 1);
-    world
-        .send(SPENDER, PERMIT2, &signed)
-        .expect_reason("TRANSFER_FROM_FAILED");
     world.place_code(token, runtime("HostileToken"));
     world
         .send(
@@ -320,6 +317,20 @@ fn a_transfer_that_fails_says_so_as_permit2_does_and_leaves_the_nonce() {
             sent.expect_reason("TRANSFER_FROM_FAILED");
         }
     }
+}
+
+#[test]
+fn a_token_without_code_passes_as_it_does_in_permit2() {
+    // Why the Settler, and whoever else takes payments, looks at balances or logs.
+    let mut world = ready();
+    let nothing = Address::repeat_byte(0x77);
+    let signed = permit2_call(&world, &payer(0), nothing, (u(5), u(5)), (SPENDER, TO), 1);
+    let done = world.send(SPENDER, PERMIT2, &signed).expect_ok();
+    assert!(done.logs.is_empty());
+    let item = crate::common::sign::once(&world, &payer(0), nothing, u(5), u(5), 2);
+    let done = world.settle(Batch::onces([item])).expect_ok();
+    let failed = done.events::<tollgate_contracts::abi::Settler::Failed>(world.settler);
+    assert_eq!(failed.len(), 1);
 }
 
 #[test]

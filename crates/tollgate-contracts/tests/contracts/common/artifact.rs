@@ -18,6 +18,12 @@ pub(crate) fn runtime(name: &str) -> Bytes {
         .into()
 }
 
+/// The real Permit2's init code, where the environment names a file with it: then all tests run over the real one.
+/// `cargo xtask contracts --permit2` does so.
+pub(crate) fn real_permit2() -> Option<Vec<u8>> {
+    std::env::var_os("TOLLGATE_PERMIT2_INIT_CODE").map(|path| std::fs::read(path).unwrap())
+}
+
 alloy_sol_types::sol! {
     interface HostileToken {
         enum Mode { Honest, BurnGas, ReturnBomb, RevertBomb, Reenter, Fee, ReturnFalse, LieTrue, ReturnNothing, ReturnTwo, BalanceBomb }

@@ -3,7 +3,7 @@
 pub(crate) mod artifact;
 pub(crate) mod sign;
 
-use alloy_primitives::{Address, B256, Bytes, Log, TxKind, U256, address};
+use alloy_primitives::{Address, B256, Bytes, Log, TxKind, U256, address, hex, keccak256};
 use alloy_signer_local::PrivateKeySigner;
 use alloy_sol_types::{SolCall, SolError, SolEvent};
 use revm::bytecode::Bytecode;
@@ -130,6 +130,9 @@ impl World {
             U256::from(slots::usdt::OWNER),
             TOKEN_ADMIN.into_word().into(),
         );
+        if let Some(init_code) = artifact::real_permit2() {
+            world.deploy_permit2(&init_code);
+        }
         for n in 0..10 {
             world.endow(payer(n).address());
         }
@@ -145,6 +148,28 @@ impl World {
         );
         world.settler = world.deploy(&settler::init_code(LEDGER, TREASURY, ADMIN, &[OPERATOR]));
         world
+    }
+
+    /// The real Permit2 in place of our equivalent, deployed as it was everywhere: its constructor keeps what the
+    /// domain is at its address.
+    fn deploy_permit2(&mut self, init_code: &[u8]) {
+        // CREATE2 of what follows the salt in the calldata
+        const DEPLOYER: &[u8] = &hex!("5f35602036038060205f375f5ff55f5260205ff3");
+        self.place_code(addresses::CREATE2_DEPLOYER, Bytes::from_static(DEPLOYER));
+        self.db.cache.accounts.remove(&addresses::PERMIT2);
+        assert_eq!(
+            keccak256(init_code),
+            addresses::PERMIT2_CREATE2.init_code_hash
+        );
+        let data = [addresses::PERMIT2_CREATE2.salt.as_slice(), init_code].concat();
+        let to = TxKind::Call(addresses::CREATE2_DEPLOYER);
+        let tx = self.tx(STRANGER, to, data.into(), TX_GAS);
+        let outcome = Self::outcome(self.run(tx, true)).expect_ok();
+        assert_eq!(
+            outcome.output[..],
+            addresses::PERMIT2.into_word()[..],
+            "not at its address"
+        );
     }
 
     pub(crate) fn place(&mut self, at: Address, contract: &bytecode::Contract) {
