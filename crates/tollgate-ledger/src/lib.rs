@@ -1,4 +1,4 @@
-//! Where payments are kept.
+#![doc = include_str!("../README.md")]
 #![cfg_attr(
     not(test),
     deny(

@@ -59,8 +59,8 @@ impl History {
                 chain_nonce: u64::from(bytes[1] % 4),
             }),
             77..86 => self.seal(bytes, rows, now),
-            86..89 => {
-                let batch = pick_batch(rows, bytes);
+            86..88 => {
+                let batch = pick_batch(rows, bytes, sealed);
                 Ask::from(Submitted {
                     batch: batch.id,
                     hash: batch.sent.last().map_or(B256::ZERO, |sent| sent.hash),
@@ -71,8 +71,8 @@ impl History {
                     },
                 })
             }
-            89..92 => {
-                let batch = pick_batch(rows, bytes);
+            88..91 => {
+                let batch = pick_batch(rows, bytes, sealed);
                 let sent = batch.sent.last().filter(|_| bytes[2] > 60);
                 Ask::from(Included {
                     batch: batch.id,
@@ -148,7 +148,7 @@ impl History {
     }
 
     fn seal(&mut self, bytes: [u8; 6], rows: &Rows, now: Timestamp) -> Ask {
-        let batch = pick_batch(rows, bytes);
+        let batch = pick_batch(rows, bytes, |batch| bytes[0] > 160 || !sealed(batch));
         let next = rows
             .signer(&batch.signer)
             .map_or(0, |signer| signer.next_nonce);
@@ -170,7 +170,7 @@ impl History {
 }
 
 fn conclude(bytes: [u8; 6], rows: &Rows) -> Ask {
-    let batch = pick_batch(rows, bytes);
+    let batch = pick_batch(rows, bytes, |batch| bytes[0] > 220 || sealed(batch));
     let block = u64::from(bytes[2]);
     let count = batch.items.len() + usize::from(bytes[3] > 250);
     let items = (0..count).map(|item| match bytes[4].wrapping_add(item as u8 * 37) {
@@ -188,7 +188,7 @@ fn conclude(bytes: [u8; 6], rows: &Rows) -> Ask {
                 .sent
                 .last()
                 .map(|sent| sent.hash)
-                .filter(|_| bytes[5] > 20),
+                .filter(|_| bytes[5] > 5),
             block,
             items: items.collect(),
         },
@@ -204,6 +204,10 @@ fn signer(number: u8) -> SignerKey {
         chain: ChainId::DEV,
         operator,
     }
+}
+
+fn sealed(batch: &BatchRow) -> bool {
+    !batch.sent.is_empty()
 }
 
 fn serving(state: &PaymentState) -> bool {
@@ -233,11 +237,12 @@ fn pick_payment(rows: &Rows, bytes: [u8; 6], fits: impl Fn(&PaymentState) -> boo
     }
 }
 
-fn pick_batch(rows: &Rows, bytes: [u8; 6]) -> BatchRow {
+/// One that fits and is not concluded, or sometimes any, or one that does not exist.
+fn pick_batch(rows: &Rows, bytes: [u8; 6], fits: impl Fn(&BatchRow) -> bool) -> BatchRow {
     let batches: Vec<&BatchRow> = rows
         .iter()
         .filter_map(|row| match row {
-            Row::Batch(batch) if bytes[1] > 230 || !batch.concluded() => Some(batch),
+            Row::Batch(batch) if bytes[1] > 230 || !batch.concluded() && fits(batch) => Some(batch),
             _ => None,
         })
         .collect();

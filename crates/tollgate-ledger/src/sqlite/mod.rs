@@ -10,7 +10,7 @@ mod rows;
 mod text;
 mod writer;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "kit"))]
 mod tests;
 
 use core::fmt;
