@@ -39,7 +39,7 @@ impl Step {
 /// built twice; only the step `alone` builds otherwise, on purpose.
 const STEPS: &[Step] = &[
     Step::new("tools", "cargo xtask tools"),
-    Step::new("fmt", "cargo fmt --all --check"),
+    Step::new("fmt", "cargo fmt --all --check -- -l"),
     Step::new("tidy", "cargo xtask tidy"),
     Step::new(
         "clippy",

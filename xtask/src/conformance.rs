@@ -19,6 +19,8 @@ use crate::shell::{Cmd, root, target_dir};
 use cell::{CELLS, Cell, Chain};
 use gateway::Gateway;
 
+pub(crate) use chain::OnAnvil;
+
 /// Arguments of the task.
 #[derive(clap::Args)]
 pub(crate) struct Conformance {

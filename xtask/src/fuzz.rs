@@ -67,7 +67,7 @@ impl Fuzz {
         if let (Some(input), [target]) = (&self.input, chosen.as_slice()) {
             let input =
                 fs::canonicalize(input).with_context(|| format!("no input {}", input.display()))?;
-            return Cmd::new(&binaries.join(target).to_string_lossy())
+            return Cmd::program(binaries.join(target).to_string_lossy())
                 .arg(input.to_string_lossy())
                 .run();
         }
@@ -109,7 +109,10 @@ fn build(targets: &[String]) -> anyhow::Result<PathBuf> {
         .args(targets.iter().flat_map(|target| ["--bin", target]))
         .env("RUSTFLAGS", COVERAGE.join(" "))
         .run()
-        .context("the fuzz targets do not build")?;
+        .context(
+            "the fuzz targets do not build (if only their lock file is behind: \
+             `cargo metadata --manifest-path fuzz/Cargo.toml` mends it)",
+        )?;
     Ok(directory.join(host).join("release"))
 }
 
@@ -123,7 +126,7 @@ fn fuzz(binary: &Path, target: &str, seconds: u32) -> anyhow::Result<()> {
     let before = files(&crashes)?;
 
     let start = Instant::now();
-    let status = Cmd::new(&binary.to_string_lossy())
+    let status = Cmd::program(binary.to_string_lossy())
         // learns into the first directory, only reads the second
         .args([learned.to_string_lossy(), root().join("fuzz/corpus").join(target).to_string_lossy()])
         .arg(format!("-artifact_prefix={}/", crashes.display()))

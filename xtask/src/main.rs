@@ -29,6 +29,9 @@ enum Task {
     Tidy(tidy::Tidy),
     /// Have published foreign clients pay the real binary, over our chain and over anvil
     Conformance(conformance::Conformance),
+    /// Run a command against a fresh anvil with the real Permit2 and our contracts, told by TOLLGATE_ANVIL_RPC,
+    /// TOLLGATE_ANVIL_SETTLER and TOLLGATE_ANVIL_LEDGER_ID
+    Anvil(conformance::OnAnvil),
     /// Run the fuzz targets for a while, beginning with their corpora
     Fuzz(fuzz::Fuzz),
     /// Compile the Solidity of crates/tollgate-contracts; with --check, only compare with what is committed
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Task::Tools => ci::check_tools(),
         Task::Tidy(task) => task.run(),
         Task::Conformance(task) => task.run(),
+        Task::Anvil(task) => task.run(),
         Task::Fuzz(task) => task.run(),
         Task::Contracts(task) => task.run(),
     };

@@ -42,6 +42,14 @@ impl Cmd {
         }
     }
 
+    /// From a program whose path may hold blanks.
+    pub(crate) fn program(path: impl Into<String>) -> Self {
+        Self {
+            program: path.into(),
+            ..Self::new("")
+        }
+    }
+
     pub(crate) fn arg(mut self, arg: impl Into<String>) -> Self {
         self.args.push(arg.into());
         self

@@ -35,6 +35,8 @@ const RULES: &[Rule] = &[
     ("house", crates::only_allowed_crates),
     ("purity", crates::pure_crates_stay_pure),
     ("complete", crates::every_crate_is_complete),
+    ("architecture", crates::architecture_names_every_crate),
+    ("locked", crates::lock_files_are_current),
     ("one-table", crates::dependencies_come_from_the_workspace),
     ("pure-source", source::pure_source),
     ("no-float", source::no_float_near_money),

@@ -4,13 +4,16 @@ import assert from 'node:assert/strict';
 import { charge, decode } from './gateway.mjs';
 
 /** The header in which a payment went, if one did. */
-const paymentOf = (init) => {
+const headerOf = (init) => {
   const headers = new Headers(init?.headers);
   return headers.get('payment-signature') ?? headers.get('x-payment') ?? undefined;
 };
 
 export class Buyer {
-  /** Every paid request: its header's value and the status that answered it. */
+  /**
+   * Every paid request: its header's value, what was signed, and the status that answered it. The header of a permit
+   * that is used again differs where the offer that it echoes differs; the signature does not.
+   */
   sent = [];
   /** What was charged, as the answers say. */
   charges = [];
@@ -31,9 +34,11 @@ export class Buyer {
 
   async #recorded(input, init) {
     // a wrapper passes either an address with its options, or one request
-    const payment = paymentOf(input instanceof Request ? input : init);
+    const header = headerOf(input instanceof Request ? input : init);
     const response = await fetch(input, init);
-    if (payment !== undefined) this.sent.push({ payment, status: response.status });
+    if (header !== undefined) {
+      this.sent.push({ header, signature: decode(header).payload.signature, status: response.status });
+    }
     return response;
   }
 

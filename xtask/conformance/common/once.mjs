@@ -57,14 +57,14 @@ export async function once(connect, ai) {
       const { error } = await one.askPatiently(cell.mode, `${PROMPT} ${count}`);
       assert.equal(error, undefined);
     }
-    const served = one.sent.filter(({ status }) => status === 200).map(({ payment }) => payment);
+    const served = one.sent.filter(({ status }) => status === 200).map(({ signature }) => signature);
     assert.equal(new Set(served).size, served.length, 'a signature was used twice');
   });
 
   await step('a payment that served one request does not serve another', async () => {
     const response = await fetch(gateway.api, {
       method: 'POST',
-      headers: { 'content-type': 'application/json', 'payment-signature': one.last.payment },
+      headers: { 'content-type': 'application/json', 'payment-signature': one.last.header },
       body: JSON.stringify({ messages: [{ role: 'user', content: 'something else' }] }),
     });
     const text = await response.text();

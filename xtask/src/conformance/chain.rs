@@ -1,5 +1,6 @@
 //! A chain that is not ours: anvil, with the real Permit2 and our contracts.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,13 +8,43 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 
 use super::process::{Program, free_port};
-use crate::shell::{Cmd, root};
+use crate::npm;
+use crate::shell::{Cmd, root, target_dir};
 
 /// The chain id: a signature for it is good nowhere else.
 pub(super) const CHAIN_ID: u64 = 31337;
 /// The id of the ledger for which the Settler is deployed.
 pub(super) const LEDGER_ID: &str =
     "0x0000000000000000000000000000000000000000000000000000000000000000";
+
+/// Arguments of the task `anvil`.
+#[derive(clap::Args)]
+pub(crate) struct OnAnvil {
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, required = true)]
+    command: Vec<String>,
+}
+
+impl OnAnvil {
+    /// Runs the command with the addresses of a fresh anvil in its environment.
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        npm::check_node()?;
+        npm::install(&project())?;
+        let directory = target_dir().join("conformance/anvil");
+        fs::create_dir_all(&directory)?;
+        let anvil = Anvil::start(&directory)?;
+        let [program, arguments @ ..] = self.command.as_slice() else {
+            bail!("no command");
+        };
+        let done = Cmd::program(program)
+            .args(arguments)
+            .env("TOLLGATE_ANVIL_RPC", &anvil.rpc)
+            .env("TOLLGATE_ANVIL_SETTLER", &anvil.settler)
+            .env("TOLLGATE_ANVIL_LEDGER_ID", LEDGER_ID)
+            .run();
+        done.and(anvil.stop())
+    }
+}
 
 /// An anvil with our contracts.
 pub(super) struct Anvil {
@@ -38,7 +69,7 @@ impl Anvil {
         }
         let port = free_port()?;
         let binary = project().join("node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
-        let cmd = Cmd::new(&binary.to_string_lossy())
+        let cmd = Cmd::program(binary.to_string_lossy())
             .args([
                 "--chain-id",
                 &CHAIN_ID.to_string(),
@@ -53,8 +84,12 @@ impl Anvil {
                 "--block-base-fee-per-gas",
                 "0",
             ]);
-        let (program, _) =
-            Program::start(&cmd, &directory.join("anvil.log"), Duration::from_secs(30))?;
+        let (program, _) = Program::start(
+            &cmd,
+            &directory.join("anvil.log"),
+            |line| line.starts_with("Listening on"),
+            Duration::from_secs(30),
+        )?;
         let rpc = format!("http://127.0.0.1:{port}");
         let prepared = Cmd::new("node prepare.mjs")
             .arg(&rpc)

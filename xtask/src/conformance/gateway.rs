@@ -29,7 +29,7 @@ pub(super) struct Gateway {
 impl Gateway {
     /// Starts what the cell needs; returns when it serves.
     pub(super) fn start(cell: &Cell, binary: &Path, directory: &Path) -> anyhow::Result<Self> {
-        let binary = Cmd::new(&binary.to_string_lossy()).dir(directory);
+        let binary = Cmd::program(binary.to_string_lossy()).dir(directory);
         match cell.chain {
             Chain::Devchain => Self::development(binary, directory),
             Chain::Anvil => Self::configured(binary, directory, Anvil::start(directory)?),
@@ -47,7 +47,8 @@ impl Gateway {
             "--rpc-listen",
             "127.0.0.1:0",
         ]);
-        let (program, line) = Program::start(&cmd, &directory.join("gateway.log"), PATIENCE)?;
+        let (program, line) =
+            Program::start(&cmd, &directory.join("gateway.log"), is_json, PATIENCE)?;
         Ok(Self {
             url: address(&line, "gateway")?,
             rpc: address(&line, "rpc")?,
@@ -64,7 +65,8 @@ impl Gateway {
             .args(["serve", "--json", "--config"])
             .arg(file.to_string_lossy())
             .env("TOLLGATE_OPERATOR_KEY", OPERATOR_KEY);
-        let (program, line) = Program::start(&cmd, &directory.join("gateway.log"), PATIENCE)?;
+        let (program, line) =
+            Program::start(&cmd, &directory.join("gateway.log"), is_json, PATIENCE)?;
         Ok(Self {
             url: address(&line, "gateway")?,
             rpc: anvil.rpc.clone(),
@@ -82,6 +84,11 @@ impl Gateway {
         self.program.stop(PATIENCE)?;
         self.anvil.map_or(Ok(()), Anvil::stop)
     }
+}
+
+/// The line by which the gateway says that it is ready is one object.
+fn is_json(line: &str) -> bool {
+    line.starts_with('{')
 }
 
 /// An address in the line of JSON by which the gateway says that it is ready.

@@ -1,7 +1,7 @@
 //! Programs in the background: started, waited for within a time, and ended.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
@@ -42,11 +42,12 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Starts it with what it says going to `log`, and returns with its first line of standard output: by that a
-    /// server says that it is ready.
+    /// Starts it with what it says going to `log`, and returns with the line of standard output by which it says that
+    /// it is ready.
     pub(super) fn start(
         cmd: &Cmd,
         log: &Path,
+        is_ready: fn(&str) -> bool,
         patience: Duration,
     ) -> anyhow::Result<(Self, String)> {
         let mut file = File::create(log)?;
@@ -63,21 +64,21 @@ impl Program {
             child,
             log: log.to_owned(),
         };
-        let (sender, first) = mpsc::channel();
+        let (sender, ready) = mpsc::channel();
         thread::spawn(move || -> std::io::Result<()> {
-            let mut reader = BufReader::new(stdout);
-            let mut line = String::new();
-            reader.read_line(&mut line)?;
-            file.write_all(line.as_bytes())?;
-            // nobody waits any more if it was too late
-            drop(sender.send(line));
-            let mut rest = Vec::new();
-            reader.read_to_end(&mut rest)?;
-            file.write_all(&rest)
+            for line in BufReader::new(stdout).lines() {
+                let line = line?;
+                writeln!(file, "{line}")?;
+                if is_ready(&line) {
+                    // nobody waits any more for the second such line, or if it was too late
+                    drop(sender.send(line));
+                }
+            }
+            Ok(())
         });
-        match first.recv_timeout(patience) {
-            Ok(line) if !line.trim().is_empty() => Ok((program, line)),
-            _ => {
+        match ready.recv_timeout(patience) {
+            Ok(line) => Ok((program, line)),
+            Err(_) => {
                 program.show_log();
                 bail!("`{}` did not say that it is ready", program.name)
             }
@@ -143,12 +144,17 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_ready_with_its_first_line() {
+    fn a_server_is_ready_when_it_says_so() {
         let directory = tempfile::tempdir().unwrap();
-        let cmd = Cmd::new("sh -c").arg("echo ready; exec sleep 60");
-        let (program, line) =
-            Program::start(&cmd, &directory.path().join("log"), Duration::from_secs(10)).unwrap();
-        assert_eq!(line, "ready\n");
+        let cmd = Cmd::new("sh -c").arg("echo; echo ready; exec sleep 60");
+        let (program, line) = Program::start(
+            &cmd,
+            &directory.path().join("log"),
+            |line| line == "ready",
+            Duration::from_secs(10),
+        )
+        .unwrap();
+        assert_eq!(line, "ready");
         // `sleep` does not handle SIGTERM, so it does not end well
         assert!(program.stop(Duration::from_secs(10)).is_err());
     }

@@ -86,6 +86,45 @@ fn impurities(tree: &str) -> impl Iterator<Item = &'static str> {
     })
 }
 
+/// The lock files name what the manifests ask for, so that everybody builds the same.
+pub(super) fn lock_files_are_current(_: &Repo) -> anyhow::Result<Vec<Finding>> {
+    let mut found = Vec::new();
+    for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
+        let check = Cmd::new("cargo metadata --locked --quiet --format-version 1 --manifest-path")
+            .arg(manifest);
+        if check.output().is_err() {
+            found.push(Finding::new(
+                manifest,
+                format!("asks for other packages than its Cargo.lock names: run `cargo metadata --manifest-path {manifest}` and commit the lock file"),
+            ));
+        }
+    }
+    Ok(found)
+}
+
+/// The page about the house names every crate of it.
+pub(super) fn architecture_names_every_crate(repo: &Repo) -> anyhow::Result<Vec<Finding>> {
+    const PAGE: &str = "docs/architecture.md";
+    let text = repo
+        .files
+        .iter()
+        .find(|file| file.path == PAGE)
+        .map_or("", |file| file.text.as_str());
+    Ok(repo
+        .crates()
+        .filter(|package| !text.contains(&format!("`{}`", package.name)))
+        .map(|package| {
+            Finding::new(
+                PAGE,
+                format!(
+                    "does not name `{}`: say what it holds and may use",
+                    package.name
+                ),
+            )
+        })
+        .collect())
+}
+
 /// A crate stands by itself: version, description, README, changelog, the workspace's lints.
 pub(super) fn every_crate_is_complete(repo: &Repo) -> anyhow::Result<Vec<Finding>> {
     let mut found = Vec::new();
