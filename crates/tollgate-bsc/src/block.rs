@@ -90,10 +90,14 @@ impl Heads {
     /// The hash of the canonical block of this number, where it is known.
     #[must_use]
     pub fn hash_at(&self, number: u64) -> Option<B256> {
+        self.known_at(number).next()
+    }
+
+    fn known_at(&self, number: u64) -> impl Iterator<Item = B256> + '_ {
         self.canonical
             .iter()
             .chain([&self.finalized, &self.safe, &self.latest])
-            .find(|block| block.number == number)
+            .filter(move |block| block.number == number)
             .map(|block| block.hash)
     }
 
@@ -103,10 +107,15 @@ impl Heads {
     /// at that number. Where the latter is not known ([`Heads::canonical`]), a block is only [`Finality::Included`].
     #[must_use]
     pub fn finality(&self, block: BlockId) -> Finality {
-        match self.hash_at(block.number) {
-            Some(hash) if hash != block.hash => Finality::NotIncluded,
-            Some(_) if block.number <= self.finalized.number => Finality::Final(block),
-            _ => Finality::Included(block),
+        // Heads that were read while the chain turned may contradict each other: then nothing is certain.
+        if self.known_at(block.number).any(|hash| hash != block.hash) {
+            return Finality::NotIncluded;
+        }
+        let canonical = self.known_at(block.number).next().is_some();
+        if canonical && block.number <= self.finalized.number {
+            Finality::Final(block)
+        } else {
+            Finality::Included(block)
         }
     }
 }

@@ -95,10 +95,6 @@ impl Chain {
         self.0.counter.get()
     }
 
-    pub(crate) fn endpoints(&self) -> &[Endpoint] {
-        &self.0.endpoints
-    }
-
     async fn check_ids(&self) -> Result<(), ChainError> {
         let mut answered = 0_usize;
         let mut failed = None;
@@ -138,10 +134,13 @@ impl Chain {
             input: tollgate_contracts::lens::call_data(&query.lens()),
             ..CallRequest::default()
         };
-        let states = self
-            .money(|endpoint| self.payer_at(endpoint, query, &request, BlockTag::Latest))
-            .await?;
         let quorum = self.0.agreement;
+        let states = self
+            .money(
+                |endpoint| self.payer_at(endpoint, query, &request, BlockTag::Latest),
+                |states| agreement::elect(states, quorum, PayerState::same_but_block).is_some(),
+            )
+            .await?;
         if let Some(group) = agreement::elect(&states, quorum, PayerState::same_but_block) {
             // The oldest: what we know of later blocks is ours to apply.
             if let Some(oldest) = group.into_iter().min_by_key(|state| state.block) {
@@ -154,7 +153,10 @@ impl Chain {
         let block = states.iter().map(|state| state.block).min();
         let block = BlockTag::Number(block.ok_or(disagreement)?);
         let states = self
-            .money(|endpoint| self.payer_at(endpoint, query, &request, block))
+            .money(
+                |endpoint| self.payer_at(endpoint, query, &request, block),
+                |states| agreement::elect(states, quorum, PartialEq::eq).is_some(),
+            )
             .await?;
         agreement::elect_value(&states, quorum, "a payer's state")
     }
@@ -188,25 +190,10 @@ impl Chain {
     /// As [`Chain::receipt`].
     pub async fn receipts(&self, hashes: &[B256]) -> Result<Vec<Option<TxReceipt>>, ChainError> {
         let answers = self
-            .money(|endpoint| async move {
-                let params = hashes.iter().map(|hash| (*hash,)).collect();
-                let receipts: Vec<Option<wire::Receipt>> =
-                    endpoint.batch("eth_getTransactionReceipt", params).await?;
-                let receipts: Vec<_> = receipts
-                    .into_iter()
-                    .map(|receipt| receipt.and_then(wire::Receipt::included))
-                    .collect();
-                let mixed_up = receipts.len() != hashes.len()
-                    || receipts.iter().zip(hashes).any(|(receipt, hash)| {
-                        receipt
-                            .as_ref()
-                            .is_some_and(|receipt| receipt.hash != *hash)
-                    });
-                if mixed_up {
-                    return Err(endpoint.malformed("a receipt of another transaction"));
-                }
-                Ok(receipts)
-            })
+            .money(
+                |endpoint| receipts_of(endpoint, hashes),
+                |answers| agreement::elect(answers, self.0.agreement, PartialEq::eq).is_some(),
+            )
             .await?;
         (0..hashes.len())
             .map(|place| {
@@ -251,29 +238,16 @@ impl Chain {
             .chain(numbers.iter().copied().map(BlockTag::Number))
             .map(|tag| (tag, false))
             .collect();
+        // Fewer answers can only make the agreed heads older; a node that stands still must not keep a block from
+        // being known, though.
         let answers = self
-            .money(|endpoint| {
-                let tags = tags.clone();
-                async move {
-                    let blocks: Vec<Option<wire::Block>> =
-                        endpoint.batch("eth_getBlockByNumber", tags).await?;
-                    let mut blocks = blocks.into_iter().map(|block| block.map(BlockRef::from));
-                    let mut head = |name: &str| {
-                        blocks
-                            .next()
-                            .flatten()
-                            .ok_or_else(|| endpoint.malformed(format!("no {name} block")))
-                    };
-                    let (latest, safe, finalized) =
-                        (head("latest")?, head("safe")?, head("finalized")?);
-                    Ok(Heads {
-                        latest,
-                        safe,
-                        finalized,
-                        canonical: blocks.flatten().collect(),
-                    })
-                }
-            })
+            .money(
+                |endpoint| heads_of(endpoint, tags.clone()),
+                |answers| {
+                    agreement::elect_heads(answers, self.0.agreement, &numbers)
+                        .is_ok_and(|heads| heads.canonical.len() == numbers.len())
+                },
+            )
             .await?;
         agreement::elect_heads(&answers, self.0.agreement, &numbers)
     }
@@ -377,7 +351,10 @@ impl Chain {
         block: BlockTag,
     ) -> Result<Bytes, ChainError> {
         let answers: Vec<Bytes> = self
-            .money(|endpoint| endpoint.call("eth_call", (request, block)))
+            .money(
+                |endpoint| endpoint.call("eth_call", (request, block)),
+                |answers| agreement::elect(answers, self.0.agreement, PartialEq::eq).is_some(),
+            )
             .await?;
         agreement::elect_value(&answers, self.0.agreement, "a call's result")
     }
@@ -444,25 +421,43 @@ impl Chain {
         }
     }
 
+    /// The endpoints in the order of asking: those that lately did not answer come last.
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = &Endpoint> {
+        let (resting, ready): (Vec<_>, Vec<_>) = self
+            .0
+            .endpoints
+            .iter()
+            .partition(|endpoint| endpoint.rests());
+        ready.into_iter().chain(resting)
+    }
+
     /// The first endpoint's word; the next one's where it has none.
     async fn first<'a, T, F>(&'a self, ask: impl Fn(&'a Endpoint) -> F) -> Result<T, ChainError>
     where
         F: Future<Output = Result<T, ChainError>>,
     {
-        let mut failed = ChainError::Config("there is no endpoint".into());
-        for endpoint in &self.0.endpoints {
+        let mut failed = None;
+        for endpoint in self.in_order() {
             match ask(endpoint).await {
-                Err(error) if !error.is_definite() => failed = error,
-                definite => return definite,
+                Err(error) if !error.is_definite() => {
+                    endpoint.answered(false);
+                    failed = failed.or(Some(error));
+                }
+                definite => {
+                    endpoint.answered(true);
+                    return definite;
+                }
             }
         }
-        Err(failed)
+        Err(failed.unwrap_or(ChainError::Config("there is no endpoint".into())))
     }
 
-    /// The answers of a read that decides about money: the first one, or those of all endpoints if some must agree.
+    /// The answers of a read that decides about money: the first one, or, where some must agree, as many as it takes
+    /// until `enough` is said of them, which no more could change.
     async fn money<'a, T, F>(
         &'a self,
         ask: impl Fn(&'a Endpoint) -> F,
+        enough: impl Fn(&[T]) -> bool,
     ) -> Result<Vec<T>, ChainError>
     where
         F: Future<Output = Result<T, ChainError>>,
@@ -472,10 +467,15 @@ impl Chain {
         }
         let mut answers = Vec::new();
         let mut failed = None;
-        for (_, answer) in self.ask_all(ask).await {
+        let mut asked: FuturesUnordered<_> = self.0.endpoints.iter().map(ask).collect();
+        while let Some(answer) = asked.next().await {
             match answer {
                 Ok(answer) => answers.push(answer),
                 Err(error) => failed = failed.or(Some(error)),
+            }
+            // Nobody waits for the slowest when the others have agreed.
+            if answers.len() >= self.0.agreement && enough(&answers) {
+                return Ok(answers);
             }
         }
         match failed {
@@ -502,6 +502,48 @@ impl Chain {
             .collect()
             .await
     }
+}
+
+async fn receipts_of(
+    endpoint: &Endpoint,
+    hashes: &[B256],
+) -> Result<Vec<Option<TxReceipt>>, ChainError> {
+    let params = hashes.iter().map(|hash| (*hash,)).collect();
+    let receipts: Vec<Option<wire::Receipt>> =
+        endpoint.batch("eth_getTransactionReceipt", params).await?;
+    let receipts: Vec<_> = receipts
+        .into_iter()
+        .map(|receipt| receipt.and_then(wire::Receipt::included))
+        .collect();
+    let mixed_up = receipts.len() != hashes.len()
+        || receipts.iter().zip(hashes).any(|(receipt, hash)| {
+            receipt
+                .as_ref()
+                .is_some_and(|receipt| receipt.hash != *hash)
+        });
+    if mixed_up {
+        return Err(endpoint.malformed("a receipt of another transaction"));
+    }
+    Ok(receipts)
+}
+
+/// The first three tags are the heads', the others numbers.
+async fn heads_of(endpoint: &Endpoint, tags: Vec<(BlockTag, bool)>) -> Result<Heads, ChainError> {
+    let blocks: Vec<Option<wire::Block>> = endpoint.batch("eth_getBlockByNumber", tags).await?;
+    let mut blocks = blocks.into_iter().map(|block| block.map(BlockRef::from));
+    let mut head = |name: &str| {
+        blocks
+            .next()
+            .flatten()
+            .ok_or_else(|| endpoint.malformed(format!("no {name} block")))
+    };
+    let (latest, safe, finalized) = (head("latest")?, head("safe")?, head("finalized")?);
+    Ok(Heads {
+        latest,
+        safe,
+        finalized,
+        canonical: blocks.flatten().collect(),
+    })
 }
 
 impl fmt::Debug for Chain {

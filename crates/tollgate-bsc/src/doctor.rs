@@ -82,6 +82,23 @@ impl Check {
     }
 }
 
+impl Check {
+    /// As [`Check::of`], for what a token may keep to itself: that is a warning.
+    fn seen<T>(
+        name: &'static str,
+        read: Result<T, ChainError>,
+        judge: impl FnOnce(T) -> Self,
+    ) -> Self {
+        match read {
+            Err(ChainError::Reverted { .. } | ChainError::Malformed { .. }) => Self::warn(
+                name,
+                "the token does not tell: settlements may fail without warning",
+            ),
+            read => Self::of(name, read, judge),
+        }
+    }
+}
+
 /// What a Settler must be to be ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettlerTerms {
@@ -260,7 +277,7 @@ pub async fn check_token(chain: &Chain, token: &TokenInfo, receivers: &[Address]
     }
     if token.freeze_pause {
         let paused = read(chain, at, &TestUsd1::pausedCall {}).await;
-        checks.push(Check::of("token-paused", paused, |paused| {
+        checks.push(Check::seen("token-paused", paused, |paused| {
             if paused {
                 Check::fail(
                     "token-paused",
@@ -272,7 +289,7 @@ pub async fn check_token(chain: &Chain, token: &TokenInfo, receivers: &[Address]
         }));
         for receiver in receivers {
             let frozen = read(chain, at, &TestUsd1::frozenCall { account: *receiver }).await;
-            checks.push(Check::of("receiver-frozen", frozen, |frozen| {
+            checks.push(Check::seen("receiver-frozen", frozen, |frozen| {
                 if frozen {
                     Check::fail("receiver-frozen", format!("{symbol} has frozen {receiver}"))
                 } else {

@@ -5,13 +5,13 @@ use core::{
     sync::atomic::{AtomicU8, Ordering},
     time::Duration,
 };
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use alloy_json_rpc::{RpcError, RpcRecv, RpcSend};
 use alloy_rpc_client::RpcClient;
 use alloy_transport::{TransportError, TransportErrorKind};
 use reqwest::Url;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::{ChainConfig, ChainError, counts::Counter, error::shorten, transport::HttpTransport};
 
@@ -21,7 +21,11 @@ pub(crate) struct Endpoint {
     limit: Duration,
     counter: Arc<Counter>,
     sync: AtomicU8,
+    failed: Mutex<Option<Instant>>,
 }
+
+/// How long an endpoint that did not answer is asked after the others.
+const REST: Duration = Duration::from_secs(10);
 
 /// Whether the node has `eth_sendRawTransactionSync` (EIP-7966).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,11 +71,23 @@ impl Endpoint {
             limit: config.timeout,
             counter,
             sync: AtomicU8::new(0),
+            failed: Mutex::new(None),
         })
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it lately did not answer.
+    pub(crate) fn rests(&self) -> bool {
+        let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.is_some_and(|at| at.elapsed() < REST)
+    }
+
+    pub(crate) fn answered(&self, answered: bool) {
+        let at = (!answered).then(Instant::now);
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
     pub(crate) fn sync(&self) -> SyncSupport {
@@ -112,37 +128,52 @@ impl Endpoint {
             .map_err(|failure| self.error(failure))
     }
 
-    /// Requests of one method, in one round trip.
+    /// Requests of one method, in one round trip; one by one where the node takes no batches.
     pub(crate) async fn batch<P: RpcSend, R: RpcRecv>(
         &self,
         method: &'static str,
         all: Vec<P>,
     ) -> Result<Vec<R>, ChainError> {
         if let [_] | [] = all.as_slice() {
-            let mut answers = Vec::with_capacity(all.len());
-            for params in all {
-                answers.push(self.call(method, params).await?);
-            }
-            return Ok(answers);
+            return self.one_by_one(method, all).await;
         }
         self.counter.add(&vec![method; all.len()]);
-        let run = async {
-            let mut batch = self.client.new_batch();
-            let waiters = all
-                .iter()
-                .map(|params| batch.add_call::<P, R>(method, params))
-                .collect::<Result<Vec<_>, _>>()?;
-            batch.send().await?;
-            let mut answers = Vec::with_capacity(waiters.len());
-            for waiter in waiters {
-                answers.push(waiter.await?);
-            }
-            Ok(answers)
-        };
-        match timeout(self.limit, run).await {
-            Ok(answers) => answers.map_err(|error| self.error(RpcFailure::Rpc(error))),
+        match timeout(self.limit, self.send_batch(method, &all)).await {
+            Ok(Ok(answers)) => Ok(answers),
+            Ok(Err(error)) if refuses_batches(&error) => self.one_by_one(method, all).await,
+            Ok(Err(error)) => Err(self.error(RpcFailure::Rpc(error))),
             Err(_) => Err(self.error(RpcFailure::Timeout)),
         }
+    }
+
+    async fn send_batch<P: RpcSend, R: RpcRecv>(
+        &self,
+        method: &'static str,
+        all: &[P],
+    ) -> Result<Vec<R>, TransportError> {
+        let mut batch = self.client.new_batch();
+        let waiters = all
+            .iter()
+            .map(|params| batch.add_call::<P, R>(method, params))
+            .collect::<Result<Vec<_>, _>>()?;
+        batch.send().await?;
+        let mut answers = Vec::with_capacity(waiters.len());
+        for waiter in waiters {
+            answers.push(waiter.await?);
+        }
+        Ok(answers)
+    }
+
+    async fn one_by_one<P: RpcSend, R: RpcRecv>(
+        &self,
+        method: &'static str,
+        all: Vec<P>,
+    ) -> Result<Vec<R>, ChainError> {
+        let mut answers = Vec::with_capacity(all.len());
+        for params in all {
+            answers.push(self.call(method, params).await?);
+        }
+        Ok(answers)
     }
 
     pub(crate) fn malformed(&self, reason: impl Into<String>) -> ChainError {
@@ -169,7 +200,7 @@ impl Endpoint {
                         message: shorten(&payload.message),
                     };
                 }
-                if is_rate_limit(payload.code, &payload.message) {
+                if is_rate_limit(payload.code, &payload.message) || is_behind(&payload.message) {
                     return unreachable(shorten(&payload.message));
                 }
                 ChainError::Node {
@@ -223,6 +254,30 @@ pub(crate) fn is_rate_limit(code: i64, message: &str) -> bool {
             && !message.contains("gas")
             && !message.contains("pool")
             && !message.contains("account")
+}
+
+/// Whether an error of a batch may be about its being one.
+fn refuses_batches(error: &TransportError) -> bool {
+    match error {
+        RpcError::ErrorResp(_) | RpcError::DeserError { .. } => true,
+        RpcError::Transport(TransportErrorKind::MissingBatchResponse(_)) => true,
+        RpcError::Transport(kind) => kind.as_http_error().is_some_and(|http| http.status == 400),
+        _ => false,
+    }
+}
+
+/// Whether a node says that it does not have the block or its state, which another one may have.
+fn is_behind(message: &str) -> bool {
+    const WORDS: [&str; 6] = [
+        "header not found",
+        "block not found",
+        "unknown block",
+        "missing trie node",
+        "is not available",
+        "is ahead of the head",
+    ];
+    let message = message.to_ascii_lowercase();
+    !message.contains("method") && WORDS.iter().any(|word| message.contains(word))
 }
 
 /// The data of a revert, if the error is one: geth's code 3, or the words with or without data.

@@ -102,7 +102,7 @@ impl Chain {
     /// The endpoints are asked in turn until one accepts. If none does, one that may have it makes it unknown.
     pub async fn submit(&self, raw: &[u8]) -> Submission {
         let mut worst = None;
-        for endpoint in self.endpoints() {
+        for endpoint in self.in_order() {
             let outcome = send(endpoint, raw).await;
             if outcome == Submission::Accepted {
                 return outcome;
@@ -115,7 +115,7 @@ impl Chain {
     /// Sends a signed transaction and takes the receipt with it (`eth_sendRawTransactionSync`, EIP-7966), from the
     /// first endpoint that has the method; where none has it, as [`Chain::submit`]. Which have it is asked once.
     pub async fn submit_sync(&self, raw: &[u8]) -> SyncSubmission {
-        for endpoint in self.endpoints() {
+        for endpoint in self.in_order() {
             if endpoint.sync() == SyncSupport::Lacks {
                 continue;
             }
@@ -170,7 +170,12 @@ async fn send(endpoint: &Endpoint, raw: &[u8]) -> Submission {
     match answer {
         Ok(hash) if hash == keccak256(raw) => Submission::Accepted,
         Ok(_) => unknown(Doubt::BrokenAnswer, "the hash of another transaction"),
-        Err(failure) => classify_failure(failure),
+        Err(failure) => {
+            if let RpcFailure::Timeout | RpcFailure::Rpc(RpcError::Transport(_)) = &failure {
+                endpoint.answered(false);
+            }
+            classify_failure(failure)
+        }
     }
 }
 

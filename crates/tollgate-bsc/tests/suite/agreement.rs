@@ -152,3 +152,42 @@ async fn too_few_answers_are_no_agreement() {
     let error = chain.payer(&query()).await.unwrap_err();
     assert!(matches!(error, ChainError::Unreachable { .. }), "{error}");
 }
+
+#[tokio::test]
+async fn nobody_waits_for_a_deaf_node_when_the_others_agree() {
+    let (nodes, _) = nodes::<2>().await;
+    let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let deaf = proxy.local_addr().unwrap();
+    let mut urls: Vec<_> = nodes.iter().filter_map(DevChain::rpc_url).collect();
+    urls.insert(0, format!("http://{deaf}"));
+    let config = ChainConfig {
+        urls,
+        agreement: 2,
+        timeout: std::time::Duration::from_secs(3_600),
+        ..config(&nodes)
+    };
+    // Connecting hears all of them; the deaf one hangs up on that, and says nothing afterwards.
+    let hang_up = async {
+        drop(proxy.accept().await.unwrap());
+        std::future::pending::<()>().await;
+    };
+    let chain = tokio::select! {
+        chain = Chain::connect(config) => chain.unwrap(),
+        () = hang_up => unreachable!(),
+    };
+    chain.payer(&query()).await.unwrap();
+    chain.heads().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_stands_still_keeps_nothing_from_becoming_final() {
+    let (nodes, chain) = nodes::<3>().await;
+    let call = approve(USD1, PERMIT2, U256::from(9));
+    let transaction = everywhere(&nodes[1..], call).await;
+    for node in &nodes[1..] {
+        node.mine_blocks(3);
+    }
+    let sight = chain.sight(&[transaction.hash]).await.unwrap();
+    let receipt = sight.receipts[0].as_ref().unwrap();
+    assert!(sight.heads.finality(receipt.block).is_final());
+}

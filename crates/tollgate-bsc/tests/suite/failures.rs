@@ -301,3 +301,27 @@ async fn the_key_in_an_url_is_in_no_error_and_no_debug() {
     );
     assert!(error.to_string().contains("127.0.0.1"), "{error}");
 }
+
+#[tokio::test]
+async fn a_node_that_takes_no_batches_is_asked_one_by_one() {
+    let (dev, chain) = manual().await;
+    let refused = RpcError::new(-32600, "batches are not offered");
+    dev.faults()
+        .next("eth_getBlockByNumber", 3, Fault::Error(refused));
+    let heads = chain.heads().await.unwrap();
+    assert_eq!(heads.latest.number, dev.head());
+    assert_eq!(chain.rpc_counts().of("eth_getBlockByNumber"), 6);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_did_not_answer_is_asked_last_for_a_while() {
+    let (first, _) = manual().await;
+    let (second, _) = manual().await;
+    let chain = Chain::connect(config([&first, &second])).await.unwrap();
+    first.reset_rpc_counts();
+    first.faults().next("eth_getBalance", 1, Fault::Status(503));
+    for _ in 0..3 {
+        chain.balance(account(0)).await.unwrap();
+    }
+    assert_eq!(first.rpc_total(), 1);
+}

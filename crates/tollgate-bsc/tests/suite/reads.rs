@@ -266,3 +266,20 @@ async fn accounts_and_prices_are_read() {
     assert!(!chain.code(USD1).await.unwrap().is_empty());
     assert!(chain.code(account(0)).await.unwrap().is_empty());
 }
+
+#[test]
+fn what_is_asked_can_be_asked_from_any_task() {
+    fn is_send<T: Send>(_: impl FnOnce(&'static Chain) -> T) {}
+    is_send(|chain| async move {
+        let query = PayerQuery::of(&Authorization::Once(once(0, USD1, SETTLER, 1, 0)), None);
+        let _ = chain.payer(&query).await;
+        let _ = chain.sight(&[B256::ZERO]).await;
+        let _ = chain.submit(&[]).await;
+        let _ = chain.submit_sync(&[]).await;
+        let _ = chain.finalized(B256::ZERO, Duration::ZERO).await;
+        let _ = chain
+            .call_agreed(&CallRequest::default(), BlockTag::Latest)
+            .await;
+        let _ = tollgate_bsc::doctor(chain, &tollgate_bsc::Doctor::default()).await;
+    });
+}
