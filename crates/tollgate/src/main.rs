@@ -1,2 +1,96 @@
-//! tollgate
-fn main() {}
+//! tollgate: pay-per-request AI inference, settled on BNB Smart Chain.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the program speaks to the terminal"
+)]
+
+mod chat;
+mod clock;
+mod config;
+mod demo;
+mod dev;
+mod devchain;
+mod plan;
+mod seller;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Pay-per-request AI inference: every request carries its own x402 payment, settled on BNB Smart Chain.
+///
+/// Try it:              tollgate demo
+/// Sell, for trying:    tollgate serve --dev
+/// Pay it:              TOLLGATE_KEY=0x… tollgate chat "Hello" --gateway http://127.0.0.1:8402 --key-env TOLLGATE_KEY
+/// Sell for real:       tollgate serve --config tollgate.toml
+#[derive(Parser)]
+#[command(name = "tollgate", version, about, long_about, verbatim_doc_comment)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// What is logged, to standard error: error, warn, info, debug, or a filter such as "tollgate_engine=debug"
+    #[arg(
+        long,
+        global = true,
+        default_value = "warn",
+        env = "TOLLGATE_LOG",
+        value_name = "FILTER"
+    )]
+    log: String,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show a paid, streamed answer from the first 402 to the final settlement, on a chain inside this program
+    Demo(demo::Demo),
+    /// Run a gateway: sell a model server's answers, or with --dev the echo engine over a chain inside this program
+    Serve(serve::Serve),
+    /// Ask a gateway a question, and pay for the answer
+    Chat(chat::Chat),
+    /// Run the development chain alone
+    Devchain(devchain::Devchain),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = log(&cli.log) {
+        eprintln!("tollgate: --log: {error}");
+        return ExitCode::from(2);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("tollgate: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(async {
+        match cli.command {
+            Command::Demo(command) => command.run().await,
+            Command::Serve(command) => command.run().await,
+            Command::Chat(command) => command.run().await,
+            Command::Devchain(command) => command.run().await,
+        }
+    });
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("tollgate: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs go to standard error: standard output is for answers.
+fn log(filter: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .try_init()
+}

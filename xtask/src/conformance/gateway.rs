@@ -8,7 +8,7 @@ use anyhow::Context;
 use serde_json::Value;
 
 use super::cell::{Cell, Chain};
-use super::chain::{Anvil, CHAIN_ID};
+use super::chain::{Anvil, CHAIN_ID, LEDGER_ID};
 use super::process::{Program, free_port};
 use crate::shell::Cmd;
 
@@ -122,6 +122,7 @@ symbol = "USD1"
 allowances = "at-once"
 
 [ledger]
+id = "{LEDGER_ID}"
 path = "{ledger}"
 
 [[model]]

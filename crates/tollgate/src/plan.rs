@@ -1,0 +1,526 @@
+//! What a gateway is to be: the configuration with every value checked, or the development setup.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use tollgate_contracts::TokenInfo;
+use tollgate_eip712::LocalWallet;
+use tollgate_engine::Policy;
+use tollgate_payment::Credit;
+use tollgate_price::{DollarRates, Rates, amount_from_dollars};
+use tollgate_x402::{Address, Amount, B256, ChainId};
+use toml::Spanned;
+
+use crate::config::{Config, ConfigError, Source};
+
+/// The name of the built-in engine among upstreams.
+pub(crate) const ECHO: &str = "echo";
+
+/// Everything that is decided before anything is opened.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) listen: SocketAddr,
+    pub(crate) public_url: String,
+    pub(crate) description: String,
+    pub(crate) chain: ChainPlan,
+    pub(crate) operator: LocalWallet,
+    /// The `Settler` that is paid, or nothing: the operator's account is.
+    pub(crate) settler: Option<Address>,
+    /// Without a `Settler`: where the operator sends what it draws.
+    pub(crate) treasury: Option<Address>,
+    pub(crate) tokens: Vec<TokenPlan>,
+    pub(crate) credit: CreditPlan,
+    pub(crate) allowances: PolicyPlan,
+    pub(crate) ledger: LedgerPlan,
+    pub(crate) upstreams: Vec<UpstreamPlan>,
+    pub(crate) models: Vec<ModelPlan>,
+    pub(crate) body_bytes: usize,
+    pub(crate) drain: Duration,
+    pub(crate) connections: usize,
+}
+
+/// Which chain, and how to reach it.
+#[derive(Debug)]
+pub(crate) struct ChainPlan {
+    pub(crate) id: ChainId,
+    pub(crate) rpc: Vec<String>,
+    pub(crate) agreement: usize,
+    pub(crate) block_time: Duration,
+    /// Wei a unit of gas.
+    pub(crate) gas_floor: u128,
+    /// Wei a unit of gas.
+    pub(crate) gas_cap: u128,
+}
+
+/// A token that is taken.
+#[derive(Debug)]
+pub(crate) struct TokenPlan {
+    pub(crate) info: &'static TokenInfo,
+    pub(crate) amount: Amount,
+    pub(crate) max_timeout: u64,
+}
+
+/// Credit in dollars, to be made atomic for each token.
+#[derive(Debug, Clone)]
+pub(crate) struct CreditPlan {
+    pub(crate) floor: String,
+    pub(crate) factor: u64,
+    pub(crate) ceiling: String,
+    pub(crate) in_flight: u32,
+    pub(crate) in_flight_proven: u32,
+    pub(crate) exposure: String,
+}
+
+impl Default for CreditPlan {
+    fn default() -> Self {
+        Self {
+            floor: "0.10".to_owned(),
+            factor: 1,
+            ceiling: "10".to_owned(),
+            in_flight: 4,
+            in_flight_proven: 64,
+            exposure: "5".to_owned(),
+        }
+    }
+}
+
+impl CreditPlan {
+    /// The credit for a token of so many decimals.
+    pub(crate) fn of(&self, decimals: u8) -> anyhow::Result<Credit> {
+        let mut credit = Credit::for_dollar(amount_from_dollars("1", decimals)?);
+        credit.floor = amount_from_dollars(&self.floor, decimals)?;
+        credit.ceiling = amount_from_dollars(&self.ceiling, decimals)?;
+        credit.exposure = amount_from_dollars(&self.exposure, decimals)?;
+        credit.factor = self.factor;
+        credit.in_flight = self.in_flight;
+        credit.in_flight_proven = self.in_flight_proven;
+        Ok(credit)
+    }
+}
+
+/// When allowances are settled.
+#[derive(Debug, Clone)]
+pub(crate) enum PolicyPlan {
+    AtOnce,
+    Aggregate { max_unsettled: String, max_age: u64 },
+}
+
+impl PolicyPlan {
+    /// The policy for a token of so many decimals.
+    pub(crate) fn of(&self, decimals: u8) -> anyhow::Result<Policy> {
+        Ok(match self {
+            Self::AtOnce => Policy::AtOnce,
+            Self::Aggregate {
+                max_unsettled,
+                max_age,
+            } => Policy::Aggregate {
+                max_unsettled: amount_from_dollars(max_unsettled, decimals)?,
+                max_age: *max_age,
+            },
+        })
+    }
+}
+
+/// Where payments are kept.
+#[derive(Debug)]
+pub(crate) struct LedgerPlan {
+    /// The SQLite file.
+    pub(crate) path: PathBuf,
+    /// The id of a new one; random if none.
+    pub(crate) id: Option<B256>,
+}
+
+/// A model server.
+#[derive(Debug)]
+pub(crate) struct UpstreamPlan {
+    pub(crate) name: String,
+    pub(crate) url: String,
+    pub(crate) key: Option<Secret>,
+    pub(crate) top_k: bool,
+    pub(crate) first_token: Duration,
+    pub(crate) idle: Duration,
+}
+
+/// A value that is never shown.
+#[derive(Clone)]
+pub(crate) struct Secret(pub(crate) String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// A model that is sold.
+#[derive(Debug)]
+pub(crate) struct ModelPlan {
+    pub(crate) name: String,
+    pub(crate) aliases: Vec<String>,
+    pub(crate) upstream: String,
+    pub(crate) upstream_model: Option<String>,
+    pub(crate) rates: DollarPrices,
+    pub(crate) max_output_tokens: u32,
+}
+
+/// Prices in dollars, to be made atomic for each token's decimals.
+#[derive(Debug, Clone)]
+pub(crate) struct DollarPrices {
+    pub(crate) input: String,
+    pub(crate) output: String,
+    pub(crate) cached_input: Option<String>,
+    pub(crate) per_request: Option<String>,
+}
+
+impl DollarPrices {
+    /// The rates for a token of so many decimals.
+    pub(crate) fn of(
+        &self,
+        decimals: u8,
+    ) -> Result<Rates, (&'static str, tollgate_price::ParseDollarsError)> {
+        Rates::from_dollars(
+            DollarRates {
+                input: &self.input,
+                output: &self.output,
+                cached_input: self.cached_input.as_deref(),
+                per_request: self.per_request.as_deref(),
+            },
+            decimals,
+        )
+    }
+}
+
+impl Plan {
+    /// The plan of a configuration.
+    ///
+    /// # Errors
+    /// The first value that cannot be, with its line and key.
+    pub(crate) fn of(
+        config: Config,
+        source: &Source,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Self, ConfigError> {
+        let chain = chain(&config, source)?;
+        let operator_key = &config.seller.operator_key;
+        let operator = source.secret("seller.operator_key", operator_key, environment)?;
+        let operator = LocalWallet::from_hex(&operator)
+            .map_err(|error| source.at("seller.operator_key", operator_key, error))?;
+        let address = |key: &str, value: &Option<Spanned<String>>| match value {
+            None => Ok(None),
+            Some(value) => value.get_ref().parse::<Address>().map(Some).map_err(|_| {
+                source.at(
+                    key,
+                    value,
+                    "write an address as 0x and 40 hexadecimal digits",
+                )
+            }),
+        };
+        let settler = address("seller.settler", &config.seller.settler)?;
+        let treasury = address("seller.treasury", &config.seller.treasury)?;
+        if let (Some(_), Some(treasury)) = (settler, &config.seller.treasury) {
+            let message = "a Settler's treasury is fixed in the contract; leave this key out";
+            return Err(source.at("seller.treasury", treasury, message));
+        }
+        let tokens = tokens(&config, source, chain.id)?;
+        let (upstreams, models) = (
+            upstreams(&config, source, environment)?,
+            models(&config, source)?,
+        );
+        let public_url = config.public_url.get_ref();
+        if !(public_url.starts_with("https://") || public_url.starts_with("http://"))
+            || public_url.ends_with('/')
+        {
+            let message = "write the URL as clients use it, such as https://api.example.com, without a slash at the end";
+            return Err(source.at("public_url", &config.public_url, message));
+        }
+        Ok(Self {
+            listen: config.listen.get_ref().parse().map_err(|_| {
+                source.at(
+                    "listen",
+                    &config.listen,
+                    "write an address and a port, such as 0.0.0.0:8402",
+                )
+            })?,
+            public_url: public_url.clone(),
+            description: config.description.clone(),
+            chain,
+            operator,
+            settler,
+            treasury,
+            tokens,
+            credit: credit(&config, source)?,
+            allowances: policy(&config, source)?,
+            ledger: ledger(&config, source)?,
+            upstreams,
+            models,
+            body_bytes: config.limits.body_bytes,
+            drain: Duration::from_secs(config.limits.drain_seconds),
+            connections: config.limits.connections,
+        })
+    }
+}
+
+/// A dollar amount that has to be good; it is parsed again for each token.
+fn dollars(source: &Source, key: &str, value: &Spanned<String>) -> Result<String, ConfigError> {
+    match amount_from_dollars(value.get_ref(), 18) {
+        Ok(_) => Ok(value.get_ref().clone()),
+        Err(error) => Err(source.at(key, value, error)),
+    }
+}
+
+fn chain(config: &Config, source: &Source) -> Result<ChainPlan, ConfigError> {
+    let section = &config.chain;
+    let gwei = |key: &str, value: &Spanned<String>| {
+        let wei = amount_from_dollars(value.get_ref(), 9)
+            .map_err(|error| source.at(key, value, error))?;
+        u128::try_from(wei.get()).map_err(|_| source.at(key, value, "this price is out of range"))
+    };
+    if section.rpc.is_empty() {
+        return Err(source.at(
+            "chain.rpc",
+            &section.id,
+            "name at least one JSON-RPC endpoint",
+        ));
+    }
+    for url in &section.rpc {
+        if !url.get_ref().starts_with("http://") && !url.get_ref().starts_with("https://") {
+            return Err(source.at(
+                "chain.rpc",
+                url,
+                "an endpoint is an http:// or https:// URL",
+            ));
+        }
+    }
+    let agreement = *section.agreement.get_ref();
+    if agreement == 0 || agreement > section.rpc.len() {
+        let message = format!(
+            "between 1 and {}, the number of endpoints",
+            section.rpc.len()
+        );
+        return Err(source.at("chain.agreement", &section.agreement, message));
+    }
+    if *section.block_time_ms.get_ref() == 0 {
+        return Err(source.at(
+            "chain.block_time_ms",
+            &section.block_time_ms,
+            "above 0; BSC has 450",
+        ));
+    }
+    let plan = ChainPlan {
+        id: ChainId(*section.id.get_ref()),
+        rpc: section
+            .rpc
+            .iter()
+            .map(|url| url.get_ref().clone())
+            .collect(),
+        agreement,
+        block_time: Duration::from_millis(*section.block_time_ms.get_ref()),
+        gas_floor: gwei("chain.gas_price_floor_gwei", &section.gas_price_floor_gwei)?,
+        gas_cap: gwei("chain.gas_price_cap_gwei", &section.gas_price_cap_gwei)?,
+    };
+    if plan.gas_cap < plan.gas_floor {
+        let message = "the cap is below gas_price_floor_gwei";
+        return Err(source.at(
+            "chain.gas_price_cap_gwei",
+            &section.gas_price_cap_gwei,
+            message,
+        ));
+    }
+    Ok(plan)
+}
+
+fn tokens(config: &Config, source: &Source, chain: ChainId) -> Result<Vec<TokenPlan>, ConfigError> {
+    let mut tokens = Vec::new();
+    for section in &config.tokens {
+        let info =
+            tollgate_contracts::by_symbol(chain.0, section.symbol.get_ref()).ok_or_else(|| {
+                let known: Vec<_> = tollgate_contracts::tokens::on_chain(chain.0)
+                    .map(|token| token.symbol)
+                    .collect();
+                let message = format!(
+                    "no such token on chain {chain}; the allow-list has {}",
+                    known.join(", ")
+                );
+                source.at("token.symbol", &section.symbol, message)
+            })?;
+        let amount = amount_from_dollars(section.amount_usd.get_ref(), info.decimals)
+            .map_err(|error| source.at("token.amount_usd", &section.amount_usd, error))?;
+        if amount.is_zero() || amount.to_string().len() > 18 {
+            let message = "above 0 and of at most 18 digits in atomic units (0.99 for 18 decimals): older clients stop there";
+            return Err(source.at("token.amount_usd", &section.amount_usd, message));
+        }
+        let max_timeout = *section.max_timeout_seconds.get_ref();
+        if max_timeout < 300 {
+            let message = "at least 300: serving and settling take a part of it";
+            return Err(source.at(
+                "token.max_timeout_seconds",
+                &section.max_timeout_seconds,
+                message,
+            ));
+        }
+        tokens.push(TokenPlan {
+            info,
+            amount,
+            max_timeout,
+        });
+    }
+    if tokens
+        .iter()
+        .any(|token| token.info.decimals != tokens.first().map_or(18, |first| first.info.decimals))
+    {
+        let message = "tokens of different decimals cannot be sold for together yet";
+        return Err(source.error("token", &(0..0), message));
+    }
+    if tokens.is_empty() {
+        return Err(source.error("token", &(0..0), "name at least one [[token]]"));
+    }
+    Ok(tokens)
+}
+
+fn ledger(config: &Config, source: &Source) -> Result<LedgerPlan, ConfigError> {
+    let id = match &config.ledger.id {
+        None => None,
+        Some(id) => Some(id.get_ref().parse::<B256>().map_err(|_| {
+            source.at(
+                "ledger.id",
+                id,
+                "write the id as 0x and 64 hexadecimal digits, as your Settler has it",
+            )
+        })?),
+    };
+    Ok(LedgerPlan {
+        path: config.ledger.path.clone(),
+        id,
+    })
+}
+
+fn credit(config: &Config, source: &Source) -> Result<CreditPlan, ConfigError> {
+    let section = &config.credit;
+    Ok(CreditPlan {
+        floor: dollars(source, "credit.floor_usd", &section.floor_usd)?,
+        factor: section.factor,
+        ceiling: dollars(source, "credit.ceiling_usd", &section.ceiling_usd)?,
+        in_flight: section.in_flight,
+        in_flight_proven: section.in_flight_proven,
+        exposure: dollars(source, "credit.exposure_usd", &section.exposure_usd)?,
+    })
+}
+
+fn policy(config: &Config, source: &Source) -> Result<PolicyPlan, ConfigError> {
+    let section = &config.settlement;
+    match section.allowances.get_ref().as_str() {
+        "at-once" => Ok(PolicyPlan::AtOnce),
+        "aggregate" => Ok(PolicyPlan::Aggregate {
+            max_unsettled: dollars(
+                source,
+                "settlement.max_unsettled_usd",
+                &section.max_unsettled_usd,
+            )?,
+            max_age: section.max_age_seconds,
+        }),
+        _ => Err(source.at(
+            "settlement.allowances",
+            &section.allowances,
+            "\"aggregate\" or \"at-once\"",
+        )),
+    }
+}
+
+fn upstreams(
+    config: &Config,
+    source: &Source,
+    environment: &BTreeMap<String, String>,
+) -> Result<Vec<UpstreamPlan>, ConfigError> {
+    let mut upstreams: Vec<UpstreamPlan> = Vec::new();
+    for section in &config.upstreams {
+        let name = section.name.get_ref();
+        if name == ECHO || upstreams.iter().any(|upstream| upstream.name == *name) {
+            return Err(source.at(
+                "upstream.name",
+                &section.name,
+                "this name is taken; choose another",
+            ));
+        }
+        if !section.url.get_ref().starts_with("http://")
+            && !section.url.get_ref().starts_with("https://")
+        {
+            return Err(source.at("upstream.url", &section.url, "an http:// or https:// URL"));
+        }
+        let key = match &section.api_key {
+            Some(key) => Some(Secret(source.secret(
+                "upstream.api_key",
+                key,
+                environment,
+            )?)),
+            None => None,
+        };
+        upstreams.push(UpstreamPlan {
+            name: name.clone(),
+            url: section.url.get_ref().trim_end_matches('/').to_owned(),
+            key,
+            top_k: section.top_k,
+            first_token: Duration::from_secs(section.first_token_timeout_seconds),
+            idle: Duration::from_secs(section.idle_timeout_seconds),
+        });
+    }
+    Ok(upstreams)
+}
+
+fn models(config: &Config, source: &Source) -> Result<Vec<ModelPlan>, ConfigError> {
+    let mut models: Vec<ModelPlan> = Vec::new();
+    for section in &config.models {
+        let known = |name: &str| {
+            name == ECHO
+                || config
+                    .upstreams
+                    .iter()
+                    .any(|upstream| upstream.name.get_ref() == name)
+        };
+        if !known(section.upstream.get_ref()) {
+            let message = "no [[upstream]] has this name (\"echo\" is the built-in engine)";
+            return Err(source.at("model.upstream", &section.upstream, message));
+        }
+        if models
+            .iter()
+            .any(|model| model.name == *section.name.get_ref())
+        {
+            return Err(source.at("model.name", &section.name, "this model is named twice"));
+        }
+        if *section.max_output_tokens.get_ref() == 0 {
+            return Err(source.at(
+                "model.max_output_tokens",
+                &section.max_output_tokens,
+                "above 0",
+            ));
+        }
+        let price = |key, value: &Spanned<String>| dollars(source, key, value);
+        let optional = |key, value: &Option<Spanned<String>>| {
+            value.as_ref().map(|value| price(key, value)).transpose()
+        };
+        let rates = DollarPrices {
+            input: price(
+                "model.input_usd_per_million",
+                &section.input_usd_per_million,
+            )?,
+            output: price(
+                "model.output_usd_per_million",
+                &section.output_usd_per_million,
+            )?,
+            cached_input: optional(
+                "model.cached_input_usd_per_million",
+                &section.cached_input_usd_per_million,
+            )?,
+            per_request: optional("model.per_request_usd", &section.per_request_usd)?,
+        };
+        models.push(ModelPlan {
+            name: section.name.get_ref().clone(),
+            aliases: section.aliases.clone(),
+            upstream: section.upstream.get_ref().clone(),
+            upstream_model: section.upstream_model.clone(),
+            rates,
+            max_output_tokens: *section.max_output_tokens.get_ref(),
+        });
+    }
+    if models.is_empty() {
+        return Err(source.error("model", &(0..0), "name at least one [[model]]"));
+    }
+    Ok(models)
+}
