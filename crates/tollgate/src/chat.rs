@@ -1,0 +1,200 @@
+//! `tollgate chat`: ask a gateway, pay, and see the answer come.
+
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
+
+use anyhow::{Context, bail};
+use serde_json::json;
+use tollgate_chat::{ChatRequest, dialect::dgrid};
+use tollgate_client::{
+    ChainRpc, ChatPart, Dollars, Policy, Receipt, TollgateClient, is_development_account,
+};
+use tollgate_eip712::LocalWallet;
+use tollgate_x402::ChainId;
+
+/// Ask a gateway a question, and pay for the answer.
+///
+/// The key of the paying account comes from an environment variable, never from the command line. Nothing is signed
+/// above --max-usd for one request, and nothing above --max-sign-usd in all: an allowance is signed once and serves
+/// many requests.
+#[derive(clap::Args)]
+pub(crate) struct Chat {
+    /// What to ask; "-" reads standard input
+    prompt: String,
+    /// The gateway, such as http://127.0.0.1:8402 (its API is at /x402/v1)
+    #[arg(long, value_name = "URL")]
+    gateway: String,
+    /// The environment variable that holds the paying account's private key
+    #[arg(long, default_value = "TOLLGATE_KEY", value_name = "NAME")]
+    key_env: String,
+    /// The most that this request may cost, in dollars
+    #[arg(long, default_value = "0.10", value_name = "USD")]
+    max_usd: Dollars,
+    /// The most that may be signed for, in dollars
+    #[arg(long, default_value = "1.00", value_name = "USD")]
+    max_sign_usd: Dollars,
+    /// The model; the gateway's default if not given
+    #[arg(long)]
+    model: Option<String>,
+    /// The most output tokens
+    #[arg(long, value_name = "TOKENS")]
+    max_tokens: Option<u32>,
+    /// The chain's id. Default: 31337 for a development key, else 56
+    #[arg(long, value_name = "ID")]
+    chain_id: Option<u64>,
+    /// A JSON-RPC endpoint of the chain, for the nonce of a permit. Default: http://127.0.0.1:8545 on chain 31337, else
+    /// a public endpoint of BSC
+    #[arg(long, value_name = "URL")]
+    rpc: Option<String>,
+    /// Wait for the whole answer instead of streaming it
+    #[arg(long)]
+    no_stream: bool,
+    /// Print one JSON object at the end, with the answer and what it cost
+    #[arg(long)]
+    json: bool,
+}
+
+/// BSC's own public endpoint: enough for a nonce.
+const PUBLIC_BSC: &str = "https://bsc-dataseed.bnbchain.org";
+
+impl Chat {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        let wallet = self.wallet()?;
+        let development = is_development_account(wallet.address());
+        let chain = ChainId(self.chain_id.unwrap_or(if development {
+            ChainId::DEV.0
+        } else {
+            ChainId::BSC.0
+        }));
+        let rpc = self.rpc.clone().unwrap_or_else(|| {
+            if chain == ChainId::DEV {
+                "http://127.0.0.1:8545".to_owned()
+            } else {
+                PUBLIC_BSC.to_owned()
+            }
+        });
+        let policy = Policy::new()
+            .networks([chain])
+            .max_charge(self.max_usd)
+            .max_authorization(self.max_sign_usd);
+        let client = TollgateClient::builder()
+            .wallet(wallet)
+            .policy(policy)
+            .facts(ChainRpc::new(chain, rpc))
+            .build()?;
+
+        let url = format!(
+            "{}/x402/v1",
+            self.gateway
+                .trim_end_matches('/')
+                .trim_end_matches("/x402/v1")
+        );
+        let mut answer = client.chat(&url, self.body()?).await?;
+        let mut text = String::new();
+        let mut failed = None;
+        while let Some(part) = answer.next().await {
+            match part? {
+                ChatPart::Text(more) => {
+                    if !self.json {
+                        print!("{more}");
+                        // A terminal that is gone does not make the answer cheaper.
+                        let _ = std::io::stdout().flush();
+                    }
+                    text.push_str(&more);
+                }
+                ChatPart::Error(error) => failed = Some(error),
+                _ => {}
+            }
+        }
+        let receipt = answer.receipt();
+        let findings: Vec<String> = answer.findings().iter().map(ToString::to_string).collect();
+        if self.json {
+            println!(
+                "{}",
+                report(
+                    &text,
+                    receipt.as_ref(),
+                    answer.paid(),
+                    &findings,
+                    failed.as_deref()
+                )
+            );
+        } else {
+            println!();
+            if let (Some(paid), Some(receipt)) = (answer.paid(), &receipt) {
+                let charge = receipt
+                    .charge
+                    .map_or_else(|| "?".to_owned(), |charge| paid.priced(charge).to_string());
+                let id = receipt
+                    .payment_id
+                    .map(|id| format!(" · payment {id}"))
+                    .unwrap_or_default();
+                eprintln!("{}", dim(&format!("paid {charge}{id}")));
+            }
+            for finding in &findings {
+                eprintln!("tollgate: {finding}");
+            }
+        }
+        if let Some(error) = failed {
+            bail!("the gateway reports: {error}");
+        }
+        Ok(if findings.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+
+    fn wallet(&self) -> anyhow::Result<LocalWallet> {
+        let name = &self.key_env;
+        let key = std::env::var(name).ok().filter(|key| !key.is_empty()).with_context(|| {
+            format!("put the paying account's private key into the environment variable {name}, or name another with --key-env")
+        })?;
+        LocalWallet::from_hex(&key).with_context(|| format!("{name} holds no private key"))
+    }
+
+    fn body(&self) -> anyhow::Result<bytes::Bytes> {
+        let prompt = if self.prompt == "-" {
+            std::io::read_to_string(std::io::stdin()).context("standard input cannot be read")?
+        } else {
+            self.prompt.clone()
+        };
+        let mut request = ChatRequest::ask(prompt);
+        request.model.clone_from(&self.model);
+        request.max_output_tokens = self.max_tokens;
+        request.stream = !self.no_stream;
+        Ok(dgrid::encode_request(&request))
+    }
+}
+
+fn dim(text: &str) -> String {
+    if std::io::stderr().is_terminal() {
+        format!("\x1b[2m{text}\x1b[0m")
+    } else {
+        text.to_owned()
+    }
+}
+
+fn report(
+    text: &str,
+    receipt: Option<&Receipt>,
+    paid: Option<&tollgate_client::Paid>,
+    findings: &[String],
+    error: Option<&str>,
+) -> serde_json::Value {
+    json!({
+        "text": text,
+        "charged": receipt.and_then(|receipt| receipt.charge),
+        "allowanceLeft": receipt.and_then(|receipt| receipt.allowance_left),
+        "totalTokens": receipt.and_then(|receipt| receipt.total_tokens),
+        "paymentId": receipt.and_then(|receipt| receipt.payment_id),
+        "payer": paid.map(|paid| paid.payer),
+        "payTo": paid.map(|paid| paid.pay_to),
+        "token": paid.map(|paid| paid.token),
+        "chainId": paid.map(|paid| paid.chain),
+        "findings": findings,
+        "error": error,
+    })
+}

@@ -1,0 +1,427 @@
+//! A running seller: chain, ledger, till, settlement worker and gateway, opened from a plan.
+
+use std::{sync::Arc, time::Duration};
+
+use alloy_sol_types::SolCall;
+use anyhow::{Context, bail};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
+use tollgate_bsc::{
+    BlockTag, CallRequest, Chain, ChainConfig, Check as ChainCheck, Outcome, SettlerTerms,
+    check_account, check_chain, check_settler, check_token,
+};
+use tollgate_contracts::{
+    abi::Settler,
+    addresses::{EXACT_PROXY, PERMIT2, UPTO_PROXY},
+};
+use tollgate_eip712::{LocalWallet, TokenDomain};
+use tollgate_engine::{
+    Cashier, CashierConfig, ChainVerifier, Market, Markets, OwnRail, RailConfig, Worker,
+    WorkerConfig, status,
+};
+use tollgate_gateway::{
+    AnyUpstream, Check, EchoUpstream, Gateway, GatewayConfig, Limits, ModelConfig, OpenAiConfig,
+    OpenAiUpstream, Receipts, ReceiptsError, upstream::ApiKey,
+};
+use tollgate_ledger::{SqliteStore, Store};
+use tollgate_payment::{Permit2Terms, SignerKey, Terms};
+use tollgate_price::amount_from_dollars;
+use tollgate_x402::{Address, B256, Clock, PaymentId, PaymentStatus, U256};
+
+use crate::{
+    clock::SystemClock,
+    plan::{ECHO, LedgerPlan, Plan, TokenPlan},
+};
+
+pub(crate) type Till = Cashier<SqliteStore, ChainVerifier>;
+pub(crate) type SellersGateway = Gateway<Till, Books>;
+
+/// Seconds that serving and settling may take: payments whose deadline is nearer are refused.
+const MARGIN: u64 = 120;
+/// A node whose newest block is older than so many seconds is not believed.
+const MAX_HEAD_AGE: u64 = 30;
+
+/// Tells of payments, from the ledger.
+#[derive(Clone)]
+pub(crate) struct Books {
+    store: SqliteStore,
+    markets: Markets,
+}
+
+impl Receipts for Books {
+    async fn status(
+        &self,
+        id: PaymentId,
+    ) -> Result<Option<(PaymentStatus, String)>, ReceiptsError> {
+        status(&self.store, &self.markets, id)
+            .await
+            .map_err(|error| ReceiptsError(error.to_string()))
+    }
+}
+
+/// A seller whose worker runs.
+pub(crate) struct Seller {
+    pub(crate) gateway: SellersGateway,
+    pub(crate) store: SqliteStore,
+    pub(crate) chain: Chain,
+    pub(crate) markets: Markets,
+    pub(crate) pay_to: Address,
+    pub(crate) treasury: Address,
+    /// What was looked at before anything was offered.
+    pub(crate) checks: Vec<ChainCheck>,
+    /// Payments of a run that died, concluded at the start.
+    pub(crate) recovered: usize,
+    stop: watch::Sender<bool>,
+    worker: JoinHandle<()>,
+}
+
+impl Seller {
+    /// Opens everything, and refuses to where money could be lost: a wrong chain, a token that is not what it should
+    /// be, a Settler of another ledger.
+    pub(crate) async fn open(plan: &Plan) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let chain = connect(plan).await?;
+        let store = open_ledger(&plan.ledger, Arc::clone(&clock))?;
+        let operator = plan.operator.address();
+        let pay_to = plan.settler.unwrap_or(operator);
+        let treasury = match plan.settler {
+            Some(settler) => treasury_of(&chain, settler).await?,
+            None => plan.treasury.unwrap_or(operator),
+        };
+        let checks = check(plan, &chain, store.ledger_id(), pay_to, treasury).await?;
+        let markets = Markets::new(markets(plan, &chain, pay_to, treasury).await?);
+        let epoch = store
+            .begin_epoch()
+            .await
+            .context("the ledger cannot begin a run")?;
+
+        let work = Arc::new(Notify::new());
+        let verifier = ChainVerifier::new(
+            chain.clone(),
+            markets.clone(),
+            Arc::clone(&clock),
+            MAX_HEAD_AGE,
+        );
+        let config = CashierConfig {
+            markets: markets.clone(),
+            epoch,
+            slice: 0,
+            margin: MARGIN,
+        };
+        let till = Cashier::new(
+            store.clone(),
+            verifier,
+            Arc::clone(&clock),
+            config,
+            Arc::clone(&work),
+        );
+        let worker = worker(plan, &chain, &store, &clock, treasury, work)?;
+        let recovered = worker
+            .recover(epoch)
+            .await
+            .context("payments of the last run cannot be concluded")?;
+        let (stop, stopped) = watch::channel(false);
+        let worker = tokio::spawn(worker.run(stopped));
+
+        let books = Books {
+            store: store.clone(),
+            markets: markets.clone(),
+        };
+        let gateway = gateway(plan, till, books, chain.clone(), clock)?;
+        Ok(Self {
+            gateway,
+            store,
+            chain,
+            markets,
+            pay_to,
+            treasury,
+            checks,
+            recovered,
+            stop,
+            worker,
+        })
+    }
+
+    /// Stops the worker. What is due or undecided stays in the ledger for the next start.
+    pub(crate) async fn close(self) {
+        // A worker that has ended already hears nothing, which is what is wanted.
+        let _ = self.stop.send(true);
+        let _ = self.worker.await;
+    }
+}
+
+async fn connect(plan: &Plan) -> anyhow::Result<Chain> {
+    let mut config = ChainConfig::new(plan.chain.id, plan.chain.rpc.clone());
+    config.block_time = plan.chain.block_time;
+    config.agreement = plan.chain.agreement;
+    Chain::connect(config)
+        .await
+        .with_context(|| format!("chain {} cannot be reached", plan.chain.id))
+}
+
+fn open_ledger(plan: &LedgerPlan, clock: Arc<dyn Clock>) -> anyhow::Result<SqliteStore> {
+    let id = plan
+        .id
+        .unwrap_or_else(|| B256::from(rand::random::<[u8; 32]>()));
+    let store = SqliteStore::open(&plan.path, id, clock)?;
+    if plan.id.is_some_and(|id| id != store.ledger_id()) {
+        bail!(
+            "{} is the ledger {}, not the one that ledger.id names",
+            plan.path.display(),
+            store.ledger_id()
+        );
+    }
+    Ok(store)
+}
+
+async fn treasury_of(chain: &Chain, settler: Address) -> anyhow::Result<Address> {
+    let input = Settler::treasuryCall {}.abi_encode().into();
+    let request = CallRequest {
+        to: Some(settler),
+        input,
+        ..CallRequest::default()
+    };
+    let answer = chain
+        .call(&request, BlockTag::Latest)
+        .await
+        .context("the Settler cannot be read")?;
+    Settler::treasuryCall::abi_decode_returns_validate(&answer)
+        .with_context(|| format!("{settler} is no Settler: correct seller.settler, or deploy one"))
+}
+
+/// Looks at everything that money depends on.
+async fn check(
+    plan: &Plan,
+    chain: &Chain,
+    ledger_id: B256,
+    pay_to: Address,
+    treasury: Address,
+) -> anyhow::Result<Vec<ChainCheck>> {
+    let operator = plan.operator.address();
+    let mut checks = check_chain(chain, Some(SystemClock.now())).await;
+    for token in &plan.tokens {
+        checks.extend(check_token(chain, token.info, &[pay_to, treasury]).await);
+    }
+    if let Some(settler) = plan.settler {
+        let terms = SettlerTerms {
+            ledger_id,
+            treasury,
+            operators: vec![operator],
+        };
+        checks.extend(check_settler(chain, settler, &terms).await);
+    }
+    // Enough for some hundred settlements at the floor price.
+    let least = U256::from(plan.chain.gas_floor).saturating_mul(U256::from(20_000_000_u64));
+    checks.push(check_account(chain, operator, least).await);
+    for check in &checks {
+        match check.outcome {
+            Outcome::Ok => tracing::debug!(%check, "checked"),
+            Outcome::Warn => tracing::warn!(%check, "checked"),
+            Outcome::Fail => tracing::error!(%check, "checked"),
+        }
+    }
+    let failed: Vec<String> = checks
+        .iter()
+        .filter(|check| check.outcome == Outcome::Fail)
+        .map(ToString::to_string)
+        .collect();
+    if !failed.is_empty() {
+        bail!(
+            "nothing is sold, because a check failed:\n  {}",
+            failed.join("\n  ")
+        );
+    }
+    Ok(checks)
+}
+
+async fn markets(
+    plan: &Plan,
+    chain: &Chain,
+    pay_to: Address,
+    treasury: Address,
+) -> anyhow::Result<Vec<Market>> {
+    let mut has = [false; 3];
+    for (has, address) in has.iter_mut().zip([PERMIT2, UPTO_PROXY, EXACT_PROXY]) {
+        *has = !chain.code(address).await?.is_empty();
+    }
+    let [permit2, upto, exact] = has;
+    // Without the proxies' code on the chain no Permit2 payment is offered.
+    let permit2 = permit2.then_some(Permit2Terms {
+        permit2: PERMIT2,
+        upto_proxy: upto.then_some(UPTO_PROXY),
+        exact_proxy: exact.then_some(EXACT_PROXY),
+        facilitator: pay_to,
+    });
+    plan.tokens
+        .iter()
+        .map(
+            |TokenPlan {
+                 info,
+                 amount,
+                 max_timeout,
+             }| {
+                let domain = match info.domain {
+                    Some(domain) => {
+                        TokenDomain::new(domain.name, domain.version, plan.chain.id, info.address)
+                    }
+                    None => TokenDomain::permit2_only(plan.chain.id, info.address),
+                };
+                let terms = Terms {
+                    chain: plan.chain.id,
+                    token: info.address,
+                    name: domain.name().map(str::to_owned),
+                    version: domain.version().map(str::to_owned),
+                    pay_to,
+                    amount: *amount,
+                    max_timeout: *max_timeout,
+                    permit: info.permit,
+                    eip3009: info.eip3009,
+                    permit2,
+                };
+                let credit = plan.credit.of(info.decimals)?;
+                Ok(Market {
+                    terms,
+                    domain,
+                    credit,
+                    settler: plan.settler.is_some(),
+                    treasury,
+                })
+            },
+        )
+        .collect()
+}
+
+fn worker(
+    plan: &Plan,
+    chain: &Chain,
+    store: &SqliteStore,
+    clock: &Arc<dyn Clock>,
+    treasury: Address,
+    work: Arc<Notify>,
+) -> anyhow::Result<Worker<SqliteStore, OwnRail<LocalWallet>, Arc<dyn Clock>>> {
+    let rail = RailConfig {
+        settler: plan.settler,
+        treasury,
+        gas_floor: plan.chain.gas_floor,
+        gas_cap: plan.chain.gas_cap,
+    };
+    let rail = OwnRail::new(
+        chain.clone(),
+        plan.operator.clone(),
+        Arc::clone(clock),
+        rail,
+    );
+    let signer = SignerKey {
+        chain: plan.chain.id,
+        operator: plan.operator.address(),
+    };
+    let decimals = plan.tokens.first().map_or(18, |token| token.info.decimals);
+    let config = WorkerConfig::new(
+        signer,
+        plan.settler,
+        plan.allowances.of(decimals)?,
+        plan.chain.block_time,
+    );
+    Ok(Worker::new(
+        store.clone(),
+        rail,
+        Arc::clone(clock),
+        config,
+        work,
+    ))
+}
+
+fn gateway(
+    plan: &Plan,
+    till: Till,
+    books: Books,
+    chain: Chain,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<SellersGateway> {
+    let decimals = plan.tokens.first().map_or(18, |token| token.info.decimals);
+    let mut upstreams = vec![(
+        ECHO.to_owned(),
+        Arc::new(AnyUpstream::Echo(EchoUpstream::with_delay(ECHO_DELAY))),
+    )];
+    for upstream in &plan.upstreams {
+        let mut config = OpenAiConfig::new(upstream.url.clone());
+        config.api_key = match &upstream.key {
+            Some(key) => Some(ApiKey::new(&key.0)?),
+            None => None,
+        };
+        config.options.top_k = upstream.top_k;
+        config.first_token_timeout = upstream.first_token;
+        config.idle_timeout = upstream.idle;
+        upstreams.push((
+            upstream.name.clone(),
+            Arc::new(AnyUpstream::OpenAi(OpenAiUpstream::new(config)?)),
+        ));
+    }
+    let mut models = Vec::new();
+    for model in &plan.models {
+        let (_, upstream) = upstreams
+            .iter()
+            .find(|(name, _)| *name == model.upstream)
+            .with_context(|| format!("no upstream is named {:?}", model.upstream))?;
+        let rates = model
+            .rates
+            .of(decimals)
+            .map_err(|(key, error)| anyhow::anyhow!("{}: {key}: {error}", model.name))?;
+        models.push(ModelConfig {
+            name: model.name.clone(),
+            aliases: model.aliases.clone(),
+            description: (model.upstream == ECHO)
+                .then(|| "tollgate's built-in echo engine: it repeats what it is told and is no language model".to_owned()),
+            upstream: Arc::clone(upstream),
+            upstream_model: model.upstream_model.clone(),
+            rates,
+            max_output_tokens: model.max_output_tokens,
+        });
+    }
+    let default_model = plan
+        .models
+        .first()
+        .map(|model| model.name.clone())
+        .unwrap_or_default();
+    let max_charge = plan
+        .tokens
+        .iter()
+        .map(|token| token.amount)
+        .min()
+        .unwrap_or(amount_from_dollars("0.99", decimals)?);
+    let mut limits = Limits::default();
+    limits.request.max_body = plan.body_bytes;
+    limits.paywall.request_bytes = plan.body_bytes;
+    let config = GatewayConfig {
+        public_url: plan.public_url.clone(),
+        description: plan.description.clone(),
+        models,
+        default_model,
+        max_charge,
+        limits,
+    };
+    let reader = books.clone();
+    let ready = move || {
+        let (chain, books) = (chain.clone(), reader.clone());
+        async move { readiness(&chain, &books).await }
+    };
+    Ok(Gateway::with(config, till, books, clock, ready)?)
+}
+
+/// The pace of the built-in engine: fast, and slow enough to be seen streaming.
+const ECHO_DELAY: Duration = Duration::from_millis(20);
+
+async fn readiness(chain: &Chain, books: &Books) -> Vec<Check> {
+    let head = match chain.heads().await {
+        Ok(heads) => {
+            let age = SystemClock.now().since(heads.latest.timestamp);
+            Check::new("chain", age <= MAX_HEAD_AGE)
+                .detail(format!("the newest block is {age} s old"))
+        }
+        Err(_) => Check::new("chain", false).detail("no node answers"),
+    };
+    let ledger = Check::new("ledger", books.store.queues().await.is_ok());
+    vec![head, ledger]
+}

@@ -1,0 +1,203 @@
+//! `tollgate serve`: the gateway.
+
+use std::{
+    collections::BTreeMap, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration,
+};
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tollgate_gateway::ServeConfig;
+use tollgate_price::amount_to_dollars;
+
+use crate::{
+    config::Source,
+    dev::{DevOptions, DevWorld},
+    plan::Plan,
+    seller::Seller,
+};
+
+/// Run a gateway.
+///
+/// With --config it sells what the file says. With --dev it sells the built-in echo engine over a chain inside this
+/// program, for trying clients out: nothing there is worth anything. SIGTERM and Ctrl-C end it gracefully: streams
+/// finish, charges are committed, settlements stay recorded.
+#[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true))]
+pub(crate) struct Serve {
+    /// The configuration file (docs/configuration.md names every key)
+    #[arg(long, group = "what", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Sell the echo engine over a chain inside this program
+    #[arg(long, group = "what")]
+    dev: bool,
+    /// With --dev: where the gateway listens
+    #[arg(
+        long,
+        requires = "dev",
+        default_value = "127.0.0.1:8402",
+        value_name = "ADDRESS:PORT"
+    )]
+    listen: SocketAddr,
+    /// With --dev: where the chain's JSON-RPC is served
+    #[arg(
+        long,
+        requires = "dev",
+        default_value = "127.0.0.1:8545",
+        value_name = "ADDRESS:PORT"
+    )]
+    rpc_listen: SocketAddr,
+    /// With --dev: the chain id. With the id of a real chain (56, 97) all keys are made for this run
+    #[arg(long, requires = "dev", default_value_t = 31337, value_name = "ID")]
+    chain_id: u64,
+    /// Print one line of JSON when ready, instead of an explanation
+    #[arg(long)]
+    json: bool,
+}
+
+impl Serve {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        match &self.config {
+            Some(file) => {
+                let plan = read(file)?;
+                let listener = bind(plan.listen).await?;
+                self.sell(plan, listener, None).await
+            }
+            None => {
+                let options = DevOptions {
+                    chain_id: self.chain_id,
+                    rpc_listen: self.rpc_listen,
+                    block_time: Duration::from_millis(450),
+                };
+                let world = DevWorld::start(&options).await?;
+                let listener = bind(self.listen).await?;
+                let listen = listener.local_addr()?;
+                let plan = world.plan(listen, format!("http://{listen}"))?;
+                self.sell(plan, listener, Some(world)).await
+            }
+        }
+    }
+
+    async fn sell(
+        &self,
+        plan: Plan,
+        listener: TcpListener,
+        world: Option<DevWorld>,
+    ) -> anyhow::Result<ExitCode> {
+        let seller = Seller::open(&plan).await?;
+        if self.json {
+            println!("{}", ready_line(&plan, &seller, world.as_ref()));
+        } else {
+            introduce(&plan, &seller, world.as_ref())?;
+        }
+        let mut config = ServeConfig::default();
+        config.connections = plan.connections;
+        config.drain = plan.drain;
+        let drained =
+            tollgate_gateway::serve(listener, seller.gateway.clone(), config, shutdown()).await;
+        seller.close().await;
+        if !self.json {
+            println!(
+                "Stopped. {} requests were open and have ended; what is due stays in the ledger.",
+                drained.open
+            );
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Reads a configuration file.
+fn read(file: &PathBuf) -> anyhow::Result<Plan> {
+    let text = std::fs::read_to_string(file).with_context(|| {
+        format!(
+            "{} cannot be read (docs/configuration.md has an example)",
+            file.display()
+        )
+    })?;
+    let source = Source::new(file.display().to_string(), text);
+    let environment: BTreeMap<String, String> = std::env::vars().collect();
+    Ok(Plan::of(source.parse()?, &source, &environment)?)
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("{address} cannot be listened on; is something else running there?")
+    })
+}
+
+fn ready_line(plan: &Plan, seller: &Seller, world: Option<&DevWorld>) -> String {
+    serde_json::json!({
+        "gateway": plan.public_url,
+        "rpc": world.map_or_else(|| plan.chain.rpc.first().cloned(), |world| Some(world.rpc_url())),
+        "chainId": plan.chain.id.0,
+        "payTo": seller.pay_to,
+        "treasury": seller.treasury,
+        "operator": plan.operator.address(),
+        "models": plan.models.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(),
+    })
+    .to_string()
+}
+
+fn introduce(plan: &Plan, seller: &Seller, world: Option<&DevWorld>) -> anyhow::Result<()> {
+    println!(
+        "tollgate sells at {}/x402/v1 on chain {}",
+        plan.public_url, plan.chain.id
+    );
+    let paid = if plan.settler.is_some() {
+        "a Settler, which pays on to its treasury"
+    } else {
+        "a plain account"
+    };
+    println!("  paid to   {} ({paid} {})", seller.pay_to, seller.treasury);
+    for token in &plan.tokens {
+        let amount = amount_to_dollars(token.amount, token.info.decimals);
+        println!(
+            "  takes     {} at {}, signed up to {amount} a time",
+            token.info.symbol, token.info.address
+        );
+    }
+    for model in &plan.models {
+        println!(
+            "  sells     {}: {} in, {} out, in USD a million tokens",
+            model.name, model.rates.input, model.rates.output
+        );
+    }
+    if seller.recovered > 0 {
+        println!(
+            "  recovered {} payments of a run that died",
+            seller.recovered
+        );
+    }
+    if let Some(world) = world {
+        println!("\n{}", world.introduction()?);
+        let key = world
+            .keys
+            .first()
+            .context("the development world has ten accounts")?;
+        println!("Pay it from another terminal:\n");
+        println!("  TOLLGATE_KEY={key} \\");
+        println!(
+            "    tollgate chat \"Hello\" --gateway {} --key-env TOLLGATE_KEY\n",
+            plan.public_url
+        );
+    }
+    println!("Stop it with Ctrl-C: streams finish first.");
+    Ok(())
+}
+
+/// Resolves at SIGTERM or Ctrl-C.
+pub(crate) async fn shutdown() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = interrupt => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    // Without a handler the program is ended by the signal itself.
+    let _ = interrupt.await;
+}
