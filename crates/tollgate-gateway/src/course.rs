@@ -1,0 +1,227 @@
+//! The course of one answer: what was delivered, what it is worth, and how it ends.
+//!
+//! The body that runs through the paywall writes it, frame by frame; the meter reads it. Both stand on the two sides
+//! of one pump, so the lock is never waited for.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tollgate_chat::{
+    ChatEvent, Completion, FinishMetadata, FinishReason, ReportedUsage, StreamError, dialect::ResponseStream,
+};
+use tollgate_price::{BillableUsage, Rates};
+use tollgate_x402::Amount;
+
+use crate::{
+    tokens::{TokenCount, Tokenizer},
+    upstream::UpstreamError,
+};
+
+/// A handle on the course of one answer.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedCourse(Arc<Mutex<Course>>);
+
+impl SharedCourse {
+    pub(crate) fn new(course: Course) -> Self {
+        Self(Arc::new(Mutex::new(course)))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Course> {
+        // What is in it is plain counts: a panic elsewhere leaves nothing half-done that would be dangerous.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How the answer is written.
+#[derive(Debug)]
+pub(crate) enum Writing {
+    /// Event by event.
+    Stream(ResponseStream),
+    /// Collected.
+    Plain(Completion),
+}
+
+/// The course of one answer.
+#[derive(Debug)]
+pub(crate) struct Course {
+    rates: Rates,
+    /// What was reserved, in atomic units.
+    cap: Amount,
+    /// The most output that it pays for, in tokens of our own count.
+    limit: u64,
+    /// Set when the upstream is called: from then on tokens are counted.
+    tokenizer: Option<&'static Tokenizer>,
+    input: u64,
+    text: TokenCount,
+    reasoning: TokenCount,
+    reported: Option<ReportedUsage>,
+    end: Option<FinishReason>,
+    pub(crate) writing: Writing,
+}
+
+/// What an event comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing is written.
+    Nothing,
+    /// This is written.
+    Frame(Bytes),
+    /// The answer is over, and this is written before its end.
+    Over(Option<Bytes>),
+}
+
+impl Course {
+    pub(crate) fn new(rates: Rates, writing: Writing) -> Self {
+        Self {
+            rates,
+            cap: Amount::ZERO,
+            limit: 0,
+            tokenizer: None,
+            input: 0,
+            text: TokenCount::default(),
+            reasoning: TokenCount::default(),
+            reported: None,
+            end: None,
+            writing,
+        }
+    }
+
+    /// The upstream is about to be called: under this reservation, with so many input tokens, for at most so many
+    /// output tokens.
+    pub(crate) fn begin(&mut self, tokenizer: &'static Tokenizer, cap: Amount, input: u64, limit: u64) {
+        (self.tokenizer, self.cap, self.input, self.limit) = (Some(tokenizer), cap, input, limit);
+    }
+
+    /// Takes the upstream's next event.
+    pub(crate) fn take(&mut self, event: &ChatEvent) -> Step {
+        if self.end.is_some() {
+            return Step::Over(None);
+        }
+        match event {
+            ChatEvent::TextDelta(text) if !self.grow(text.as_str(), false) => {
+                return self.finish(FinishReason::Length);
+            }
+            ChatEvent::ReasoningDelta(text) if !self.grow(text.as_str(), true) => {
+                return self.finish(FinishReason::Length);
+            }
+            ChatEvent::Usage(usage) => self.reported = Some(usage.normalized()),
+            ChatEvent::Finish(reason) => return self.finish(*reason),
+            ChatEvent::Error(_) => self.end = Some(FinishReason::Error),
+            _ => {}
+        }
+        let frame = self.write(event);
+        match (self.end, frame) {
+            (Some(_), frame) => Step::Over(frame),
+            (None, Some(frame)) => Step::Frame(frame),
+            (None, None) => Step::Nothing,
+        }
+    }
+
+    /// Takes the upstream's failure in mid-stream.
+    pub(crate) fn fail(&mut self, error: &UpstreamError) -> Step {
+        self.take(&ChatEvent::Error(match error {
+            UpstreamError::Stream(error) => error.clone(),
+            UpstreamError::Timeout { .. } => StreamError::Stopped {
+                code: "upstream_timeout",
+                reason: "the model server sent nothing more; what was delivered is charged",
+            },
+            _ => StreamError::Truncated,
+        }))
+    }
+
+    /// Whether more text still fits what is paid for; if so, it is counted.
+    fn grow(&mut self, text: &str, reasoning: bool) -> bool {
+        let Some(tokenizer) = self.tokenizer else {
+            return false;
+        };
+        let bytes = u64::try_from(text.len()).unwrap_or(u64::MAX);
+        let most = self.text.range().1.saturating_add(self.reasoning.range().1).saturating_add(bytes);
+        let count = if reasoning { &mut self.reasoning } else { &mut self.text };
+        if most <= self.limit {
+            count.push(tokenizer, text);
+            return true;
+        }
+        // It may be too much: look closely.
+        let before = count.clone();
+        count.push(tokenizer, text);
+        let fits = self.own_output(tokenizer) <= self.limit;
+        if !fits {
+            *(if reasoning { &mut self.reasoning } else { &mut self.text }) = before;
+        }
+        fits
+    }
+
+    fn own_output(&self, tokenizer: &Tokenizer) -> u64 {
+        self.text.total(tokenizer).saturating_add(self.reasoning.total(tokenizer))
+    }
+
+    fn finish(&mut self, reason: FinishReason) -> Step {
+        self.end = Some(reason);
+        Step::Over(self.write(&ChatEvent::Finish(reason)))
+    }
+
+    fn write(&mut self, event: &ChatEvent) -> Option<Bytes> {
+        match &mut self.writing {
+            Writing::Stream(stream) => stream.encode(event),
+            Writing::Plain(completion) => {
+                if completion.push(event).is_err() {
+                    // What fits is delivered and charged.
+                    self.end = Some(FinishReason::Length);
+                    completion.finish = self.end;
+                }
+                None
+            }
+        }
+    }
+
+    /// What is billed: the upstream's report of a whole answer, where the reservation covers it, else our own count of
+    /// what came.
+    pub(crate) fn usage(&self) -> BillableUsage {
+        let Some(tokenizer) = self.tokenizer else {
+            return BillableUsage::default();
+        };
+        let whole = self.end.is_some_and(|reason| reason != FinishReason::Error);
+        let reported = self.reported.filter(|_| whole).map(|usage| {
+            BillableUsage::new(usage.input, usage.output)
+                .with_cached_input(usage.cached_input)
+                .with_reasoning(usage.reasoning)
+        });
+        reported.filter(|usage| self.rates.cost(*usage) <= self.cap).unwrap_or_else(|| {
+            let reasoning = self.reasoning.total(tokenizer);
+            let output = self.text.total(tokenizer).saturating_add(reasoning);
+            BillableUsage::new(self.input, output).with_reasoning(reasoning)
+        })
+    }
+
+    /// What the answer so far is worth, in atomic units. Nothing before its first token: a payer is not charged for a
+    /// question that was not answered.
+    pub(crate) fn worth(&self) -> Amount {
+        let usage = self.usage();
+        let answered = self.end.is_some_and(|reason| reason != FinishReason::Error) || usage.output() > 0;
+        if answered { self.rates.cost(usage) } else { Amount::ZERO }
+    }
+
+    /// Why the answer ended, if the upstream or the limit ended it.
+    pub(crate) const fn ended(&self) -> Option<FinishReason> {
+        self.end
+    }
+
+    /// The last bytes: of a stream its end, of a plain answer all of it.
+    pub(crate) fn close(&mut self, stopped: Option<StreamError>, metadata: &FinishMetadata, created: u64) -> Bytes {
+        let usage = self.usage();
+        match &mut self.writing {
+            Writing::Stream(stream) => {
+                let mut last = Vec::new();
+                if let Some(error) = stopped {
+                    last.extend(stream.encode(&ChatEvent::Error(error)).unwrap_or_default());
+                } else if self.end.is_none() {
+                    // We cut it at what is paid for.
+                    let _ = stream.encode(&ChatEvent::Finish(FinishReason::Length));
+                }
+                last.extend(stream.closing(metadata));
+                last.into()
+            }
+            Writing::Plain(completion) => crate::plain::body(completion, usage, created, Some(metadata)),
+        }
+    }
+}
