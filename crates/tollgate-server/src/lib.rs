@@ -11,6 +11,7 @@
     )
 )]
 
+mod answer;
 mod binding;
 mod body;
 mod bounds;

@@ -2,11 +2,13 @@
 
 use core::{
     future::poll_fn,
+    panic::AssertUnwindSafe,
     pin::{Pin, pin},
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::HeaderMap;
 use http_body::{Body, Frame};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -28,6 +30,8 @@ pub(crate) enum End {
     UpstreamError,
     /// The cap, the time, the ledger, or a shutdown ended it.
     Cut,
+    /// The inner body panicked.
+    Panicked,
     /// The caller hung up.
     Gone,
     /// The caller took nothing for too long.
@@ -200,9 +204,11 @@ where
         },
         stop = stops.wait() => return Err(cut(stop)),
     }
+    // A panic is caught here already: above, a checkpoint may be on its way to the disk.
+    let polled = AssertUnwindSafe(poll_fn(|cx| body.as_mut().poll_frame(cx))).catch_unwind();
     let frame = tokio::select! {
         biased;
-        frame = poll_fn(|cx| body.as_mut().poll_frame(cx)) => frame,
+        frame = polled => frame.map_err(|_| End::Panicked)?,
         () = sender.gone() => return Err(End::Gone),
         stop = stops.wait() => return Err(cut(stop)),
     };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, future::Either};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, response};
+use http::{HeaderMap, Request, Response, header, response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use tokio::sync::oneshot;
@@ -18,12 +18,12 @@ use tollgate_payment::{
     command::Charge,
     port::{Admitted, Hold, HoldError, Till},
 };
-use tollgate_x402::{Amount, ErrorCode, Json, JsonObject, Network, PaymentPayload, SettleResponse};
+use tollgate_x402::{Amount, ErrorCode, PaymentPayload};
 use tower_service::Service;
 use tracing::Instrument;
 
 use crate::{
-    Bounds, BoxError, Delivery, Ending, Meter, Outcome, PaywallBody, Problem, Tariff,
+    Bounds, BoxError, Delivery, Ending, Meter, Outcome, PaywallBody, Problem, Tariff, answer,
     body::Sender,
     drain::Open,
     headers,
@@ -193,9 +193,9 @@ where
         let (mut parts, body) = response.into_parts();
         headers::paid(&mut parts.headers, self.admitted.id);
         if parts.status.is_client_error() || parts.status.is_server_error() {
-            return Verdict::Refuse(failed(parts, body));
+            return Verdict::Refuse(answer::failed(parts, body));
         }
-        match delivery(&parts) {
+        match answer::delivery(&parts) {
             Delivery::Streamed => self.stream(hold, parts, body).await,
             Delivery::Buffered => self.collect(parts, body).await,
         }
@@ -220,7 +220,11 @@ where
             };
             tokio::select! {
                 biased;
-                response = called => response.map_err(|error| Stopped::Failed(error.into())),
+                response = AssertUnwindSafe(called).catch_unwind() => match response {
+                    Ok(response) => response.map_err(|error| Stopped::Failed(error.into())),
+                    // Caught here already, so that the hold's step beside it is not torn.
+                    Err(_) => Err(Stopped::Panicked),
+                },
                 () = self.reply.gone() => Err(Stopped::Gone),
                 stop = self.stops.wait() => Err(Stopped::By(stop)),
             }
@@ -313,6 +317,7 @@ where
                 ErrorCode::UpstreamTimeout,
                 "the answer did not begin in time",
             ),
+            Stopped::Panicked => return self.panicked(),
             Stopped::Failed(error) => {
                 let message = if error.is::<LengthLimitError>() {
                     "the answer is longer than this server passes on"
@@ -383,7 +388,7 @@ where
         headers::settled(
             &mut parts.headers,
             self.admitted.version,
-            &settlement(&self.admitted, &charge),
+            &answer::settlement(&self.admitted, &charge),
         );
         // It may change, and the body knows its own.
         parts.headers.remove(header::CONTENT_LENGTH);
@@ -405,7 +410,7 @@ where
             End::UpstreamError => Outcome::UpstreamError,
             End::Cut => Outcome::Cut,
             // Nobody reads it. The stream breaks off, so that one who comes back to it does not take it for whole.
-            End::Gone | End::Stalled => return,
+            End::Gone | End::Stalled | End::Panicked => return,
         };
         let closing = self
             .meter
@@ -424,60 +429,8 @@ where
 /// Why an answer ended before its first byte.
 enum Stopped {
     Failed(BoxError),
+    Panicked,
     Gone,
     By(Stop),
     Ledger(HoldError),
-}
-
-fn delivery(parts: &response::Parts) -> Delivery {
-    parts
-        .extensions
-        .get::<Delivery>()
-        .copied()
-        .unwrap_or_else(|| {
-            let kind = parts
-                .headers
-                .get(header::CONTENT_TYPE)
-                .map(HeaderValue::as_bytes)
-                .unwrap_or_default();
-            let kind = kind
-                .split(|byte| *byte == b';')
-                .next()
-                .unwrap_or_default()
-                .trim_ascii();
-            if kind.eq_ignore_ascii_case(b"text/event-stream") {
-                Delivery::Streamed
-            } else {
-                Delivery::Buffered
-            }
-        })
-}
-
-/// The inner service's own refusal, passed on, but that after work has begun there is no 402: clients would take it
-/// for ours, throw their permit away, and pay again.
-fn failed<RB>(parts: response::Parts, body: RB) -> Answer<RB> {
-    if parts.status == StatusCode::PAYMENT_REQUIRED {
-        let problem = Problem::new(
-            ErrorCode::UpstreamFailed,
-            "the service behind this server wants to be paid itself",
-        );
-        return problem.to_response();
-    }
-    Response::from_parts(parts, PaywallBody::inner(body))
-}
-
-/// What the header says of a charge. There is no transaction: the charge is durable, and is settled behind the answer.
-fn settlement(admitted: &Admitted, charge: &Charge) -> SettleResponse {
-    let network = Network::from(admitted.chain);
-    let mut response = SettleResponse::settled(network, admitted.payer, charge.amount, None);
-    let state = if charge.amount.is_zero() {
-        "released"
-    } else {
-        "accepted"
-    };
-    let mut extra = JsonObject::new();
-    extra.insert("paymentId", Json::from(admitted.id.to_string().as_str()));
-    extra.insert("state", Json::from(state));
-    response.extra = extra;
-    response
 }

@@ -1,5 +1,7 @@
 //! Answers that are charged before their first byte goes out.
 
+use std::sync::atomic::Ordering;
+
 use crate::shop::{
     Attached, CAP, Fed, Upstream, ask, header, paid, paid_by, refusal, settle, shop, shop_within,
     text,
@@ -50,7 +52,7 @@ async fn an_answer_is_charged_and_its_header_says_so_in_the_clients_version() {
         assert_eq!(asked[0].body(), "hello");
         assert_eq!(asked[0].uri(), "/paid?by=byte");
         assert_eq!(
-            asked[0].extensions().get::<Attached>().unwrap().0,
+            asked[0].extensions().get::<Attached>().unwrap().cap,
             Amount::from(CAP)
         );
         assert_eq!(
@@ -169,18 +171,20 @@ async fn a_service_that_fails_or_panics_charges_nothing() {
     );
     assert_eq!(till.end(), Some(End::Released));
 
-    // It has no answer left.
+    // It has no answer left. The hold is about to become durable, which goes on.
     let till = MemoryTill::new();
+    till.books().yields = 5;
     assert_eq!(
         refusal(ask(&shop(&till, Upstream::new()), paid(&till)).await)
             .await
             .1,
         ErrorCode::InternalError
     );
-    assert_eq!(till.end(), Some(End::Released));
+    assert_eq!(till.log(), [Event::Durable, Event::Released]);
 
     for panics in ["panic in the meter", "upstream panics"] {
         let till = MemoryTill::new();
+        till.books().yields = 5;
         let upstream = Upstream::new().answers(200, "text/plain", Fed::whole(&till, [panics]));
         assert_eq!(
             refusal(ask(&shop(&till, upstream), paid(&till)).await)
@@ -355,4 +359,45 @@ async fn what_forbids_more_of_the_services_cache_control_stays() {
         header(&answer, "cache-control"),
         "private, no-store, no-cache, no-transform"
     );
+}
+
+#[tokio::test]
+async fn a_caller_that_hangs_up_pays_for_the_work_that_the_meter_knows_of() {
+    // As when a gateway collects a stream of its upstream into one answer.
+    for answered in [false, true] {
+        let till = MemoryTill::new();
+        let (feed, body) = Fed::new(&till);
+        let (gate, upstream) = Upstream::new().answers(200, "text/plain", body).gated();
+        gate.send_replace(answered);
+        let answer = tokio::spawn({
+            let (shop, request) = (shop(&till, upstream.clone()), paid(&till));
+            async move { ask(&shop, request).await }
+        });
+        settle().await;
+        let asked = upstream.asked.lock().unwrap().pop().unwrap();
+        asked
+            .extensions()
+            .get::<Attached>()
+            .unwrap()
+            .work
+            .store(42, Ordering::Relaxed);
+        answer.abort();
+        settle().await;
+        assert_eq!(till.charged(), 42);
+        drop(feed);
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_cannot_be_made_ready_charges_nothing() {
+    let till = MemoryTill::new();
+    let mut upstream = Upstream::new();
+    upstream.overloaded = true;
+    assert_eq!(
+        refusal(ask(&shop(&till, upstream), paid(&till)).await)
+            .await
+            .1,
+        ErrorCode::UpstreamFailed
+    );
+    assert_eq!(till.end(), Some(End::Released));
 }

@@ -262,7 +262,7 @@ async fn run(world: World) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_hold_is_lost_and_no_payment_ends_twice(world in world()) {

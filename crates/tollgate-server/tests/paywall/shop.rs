@@ -4,7 +4,10 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -32,6 +35,8 @@ pub(crate) struct PerByte;
 
 pub(crate) struct ByteMeter {
     used: u64,
+    /// What the service did beside the bytes.
+    work: Arc<AtomicU64>,
     ended: Option<Ending>,
 }
 
@@ -56,6 +61,7 @@ impl Tariff for PerByte {
             Ask { resource, pricing },
             ByteMeter {
                 used: 0,
+                work: Arc::default(),
                 ended: None,
             },
         ))
@@ -64,17 +70,23 @@ impl Tariff for PerByte {
 
 /// What [`ByteMeter`] hands to the inner service.
 #[derive(Clone)]
-pub(crate) struct Attached(pub(crate) Amount);
+pub(crate) struct Attached {
+    pub(crate) cap: Amount,
+    pub(crate) work: Arc<AtomicU64>,
+}
 
 impl Meter for ByteMeter {
     fn attach(&mut self, admitted: &Admitted, extensions: &mut Extensions) {
-        extensions.insert(Attached(admitted.cap));
+        extensions.insert(Attached {
+            cap: admitted.cap,
+            work: self.work.clone(),
+        });
     }
 
     fn observe(&mut self, frame: &Bytes) -> Amount {
         assert!(!frame.starts_with(b"panic"), "the meter panics");
         self.used += u64::try_from(frame.len()).unwrap();
-        Amount::from(self.used)
+        Amount::from(self.used + self.work.load(Ordering::Relaxed))
     }
 
     fn memo(&mut self) -> Option<String> {
@@ -184,6 +196,7 @@ pub(crate) struct Upstream {
     pub(crate) asked: Arc<Mutex<Vec<Request<Bytes>>>>,
     /// Heads are not answered while this is closed.
     gate: Option<tokio::sync::watch::Receiver<bool>>,
+    pub(crate) overloaded: bool,
 }
 
 impl Upstream {
@@ -192,6 +205,7 @@ impl Upstream {
             answers: Arc::default(),
             asked: Arc::default(),
             gate: None,
+            overloaded: false,
         }
     }
 
@@ -230,7 +244,11 @@ impl Service<Request<Full<Bytes>>> for Upstream {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Fed>, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
+        Poll::Ready(if self.overloaded {
+            Err("overloaded".into())
+        } else {
+            Ok(())
+        })
     }
 
     fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {

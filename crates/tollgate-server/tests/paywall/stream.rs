@@ -187,6 +187,29 @@ async fn a_panic_mid_stream_charges_what_was_delivered_and_breaks_the_stream_off
     }
 }
 
+#[tokio::test]
+async fn a_panic_does_not_tear_a_checkpoint() {
+    let till = MemoryTill::new();
+    till.books().yields = 5;
+    let (feed, shop) = selling(&till, |bounds| bounds.checkpoint_step = Amount::from(5_u64));
+    feed.frame("half");
+    feed.frame("upstream panics");
+    assert_eq!(
+        read(ask(&shop, paid(&till)).await).await,
+        ("half".to_owned(), false)
+    );
+    settle().await;
+    assert_eq!(
+        till.log(),
+        [
+            Event::Durable,
+            Event::Saved(4),
+            Event::Note("upstream dropped"),
+            Event::Charged(4)
+        ]
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_stalls_is_dropped_and_charged() {
     let till = MemoryTill::new();
