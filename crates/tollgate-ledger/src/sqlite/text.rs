@@ -23,16 +23,14 @@ pub(super) fn parse_amount(text: &str) -> Result<Amount, StoreError> {
         .map_err(|_| StoreError::Corrupt("a stored amount is not a number".into()))
 }
 
-/// 20 or 32 bytes, or a wider number, as hexadecimal without a prefix of its own invention.
+/// Bytes as `0x` and lower-case hexadecimal digits.
 pub(super) fn hex(bytes: impl AsRef<[u8]>) -> String {
-    use core::fmt::Write;
-    let bytes = bytes.as_ref();
-    let mut text = String::from("0x");
-    for byte in bytes {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or_default();
+    let digits = bytes
+        .as_ref()
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+    "0x".chars().chain(digits).collect()
 }
 
 /// A 256-bit number as 64 hexadecimal digits.

@@ -187,10 +187,10 @@ impl Group<'_> {
         &mut self,
         write: impl FnOnce(&Connection, &mut i64) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.books.execute_batch("SAVEPOINT step").map_err(failed)?;
+        run(self.books, "SAVEPOINT step").map_err(failed)?;
         let result = write(self.books, self.commits);
         let ended = match &result {
-            Ok(_) => self.books.execute_batch("RELEASE step"),
+            Ok(_) => run(self.books, "RELEASE step"),
             Err(_) => self.books.execute_batch("ROLLBACK TO step; RELEASE step"),
         };
         match (result, ended) {
@@ -216,4 +216,9 @@ impl Group<'_> {
             }
         })
     }
+}
+
+/// A statement that is run for every step, parsed once.
+fn run(books: &Connection, sql: &str) -> rusqlite::Result<()> {
+    books.prepare_cached(sql)?.execute([]).map(drop)
 }
