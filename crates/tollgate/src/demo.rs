@@ -569,7 +569,7 @@ fn text(value: Option<&http::HeaderValue>) -> &str {
 }
 
 async fn balance(chain: &Chain, account: Address) -> anyhow::Result<Amount> {
-    read(chain, USD1, &IErc20::balanceOfCall { account }).await
+    read(chain, USD1, &IErc20::balanceOfCall { owner: account }).await
 }
 
 async fn counter(chain: &Chain, settler: Address, owner: Address) -> anyhow::Result<Amount> {
