@@ -91,7 +91,10 @@ impl Chat {
                 .trim_end_matches('/')
                 .trim_end_matches("/x402/v1")
         );
-        let mut answer = client.chat(&url, self.body()?).await?;
+        let mut answer = client
+            .chat(&url, self.body()?)
+            .await
+            .map_err(in_our_words)?;
         let mut text = String::new();
         let mut failed = None;
         while let Some(part) = answer.next().await {
@@ -167,6 +170,15 @@ impl Chat {
         request.stream = !self.no_stream;
         Ok(dgrid::encode_request(&request))
     }
+}
+
+/// The client names its settings; here they are flags.
+fn in_our_words(error: tollgate_client::PayError) -> anyhow::Error {
+    let text = error.to_string();
+    anyhow::anyhow!(
+        text.replace("max_charge", "--max-usd")
+            .replace("max_authorization", "--max-sign-usd")
+    )
 }
 
 fn dim(text: &str) -> String {

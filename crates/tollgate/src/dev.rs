@@ -151,7 +151,7 @@ impl DevWorld {
                     cached_input: None,
                     per_request: None,
                 },
-                max_output_tokens: 4_096,
+                max_output_tokens: 1_024,
             }],
             body_bytes: 4 * 1024 * 1024,
             drain: Duration::from_secs(20),

@@ -38,8 +38,8 @@ use crate::{
 pub(crate) type Till = Cashier<SqliteStore, ChainVerifier>;
 pub(crate) type SellersGateway = Gateway<Till, Books>;
 
-/// Seconds that serving and settling may take: payments whose deadline is nearer are refused.
-const MARGIN: u64 = 120;
+/// Seconds that serving (600 at most, the paywall's bound) and settling may take: payments whose deadline is nearer are refused.
+const MARGIN: u64 = 720;
 /// A node whose newest block is older than so many seconds is not believed.
 const MAX_HEAD_AGE: u64 = 30;
 
