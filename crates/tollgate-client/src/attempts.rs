@@ -27,7 +27,6 @@ const CAPACITY: usize = 4096;
 pub(crate) struct Attempt {
     /// The header as it was sent.
     pub(crate) header: (HeaderName, HeaderValue),
-    pub(crate) authorization: Arc<Authorization>,
     pub(crate) paid: Paid,
 }
 
@@ -116,7 +115,9 @@ impl Attempts {
         good: impl Fn(&Authorization) -> bool,
     ) -> Option<(Attempt, InFlight)> {
         self.take_up(request, |entry| {
-            entry.state == State::Refused && entry.alive(now) && good(&entry.attempt.authorization)
+            entry.state == State::Refused
+                && entry.alive(now)
+                && good(entry.attempt.paid.authorization())
         })
     }
 

@@ -113,7 +113,10 @@ impl fmt::Display for Finding {
                 "charged {charge}, above the {quoted} that the offer named for this request"
             ),
             Self::OverReserved { charge, reserved } => {
-                write!(f, "charged {charge}, above the {reserved} that was held for it")
+                write!(
+                    f,
+                    "charged {charge}, above the {reserved} that was held for it"
+                )
             }
             Self::OverPriced { charge, computed } => write!(
                 f,
@@ -140,7 +143,10 @@ impl fmt::Display for Finding {
                 "the interval of the counter that the payment owns is not as wide as the charge",
             ),
             Self::ReleasedWithCharge { charge } => {
-                write!(f, "the payment is said to be released, and charged {charge}")
+                write!(
+                    f,
+                    "the payment is said to be released, and charged {charge}"
+                )
             }
         }
     }

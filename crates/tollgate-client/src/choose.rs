@@ -5,9 +5,7 @@ use tollgate_x402::{
     PaymentRequirements, PrimaryType, Scheme,
 };
 
-use crate::{
-    Asset, Dollars, Origin, Policy, Priced, Refusal, Refusals, development, hosts::Hosts,
-};
+use crate::{Asset, Dollars, Origin, Policy, Priced, Refusal, Refusals, development, hosts::Hosts};
 
 /// What is to be signed.
 pub(crate) struct Plan<'a> {

@@ -90,9 +90,6 @@ mod tests {
         );
         assert!(Dollars::of(Amount::from(100_000_000_000_000_000_001_u128), 21) > dime);
         assert!(Dollars::of(Amount::MAX, 6) > Dollars::from_cents(u32::MAX));
-        assert_eq!(
-            Dollars::from_cents(u32::MAX).to_string(),
-            "$42949672.95"
-        );
+        assert_eq!(Dollars::from_cents(u32::MAX).to_string(), "$42949672.95");
     }
 }

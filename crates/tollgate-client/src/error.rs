@@ -29,7 +29,9 @@ pub enum PayError {
     Rejected(Box<Rejection>),
     /// A payment was sent, and no answer came: it may be charged. Sending the same request again sends the same
     /// authorization again; none other is signed for it before the deadline.
-    #[error("the payment was sent and no answer came ({source}): it may be charged. Send the very same request again to use the same authorization; it stands until {until} (Unix time)")]
+    #[error(
+        "the payment was sent and no answer came ({source}): it may be charged. Send the very same request again to use the same authorization; it stands until {until} (Unix time)"
+    )]
     AnswerLost {
         /// What the HTTP client says.
         source: BoxError,
@@ -42,7 +44,9 @@ pub enum PayError {
     #[error("the request failed before anything was paid: {0}")]
     Transport(#[source] BoxError),
     /// The answer to a payment sends the payer to another origin. The payment did not follow.
-    #[error("the answer to the payment is a redirect to {to}, another origin; the payment did not follow. Ask that address itself if you trust it")]
+    #[error(
+        "the answer to the payment is a redirect to {to}, another origin; the payment did not follow. Ask that address itself if you trust it"
+    )]
     Redirected {
         /// Where to.
         to: String,
@@ -104,7 +108,9 @@ impl fmt::Display for Rejection {
             (None, None) => {}
         }
         if self.code == Some(ErrorCode::Permit2Amount) {
-            f.write_str(". This seller wants the offered amount: turn right_size off in the policy")?;
+            f.write_str(
+                ". This seller wants the offered amount: turn right_size off in the policy",
+            )?;
         }
         Ok(())
     }

@@ -64,10 +64,12 @@ pub use service::{Pay, PayFuture, PayLayer};
 pub use sources::{Nonces, OsNonces, SystemClock};
 
 #[cfg(feature = "chain")]
-pub use chain::{ChainRpc, ChainVerdict, verify_on_chain};
+pub use chain::{ChainRpc, verify_on_chain};
 #[cfg(feature = "http")]
 pub use client::{Answer, BuildError, ClientBuilder, PaidStream, TollgateClient};
 #[cfg(feature = "http")]
 pub use transport::Transport;
 
+#[cfg(feature = "chain")]
+pub use tollgate_bsc::{Chain, ChainConfig, ChainError, Unproven, Verdict};
 pub use tollgate_x402::AuthorizationKind;

@@ -83,10 +83,7 @@ mod tests {
             origin("https://api.example.com/"),
             origin("http://api.example.com/")
         );
-        assert_ne!(
-            origin("http://localhost:1/"),
-            origin("http://localhost:2/")
-        );
+        assert_ne!(origin("http://localhost:1/"), origin("http://localhost:2/"));
         assert_eq!(origin("/x402/v1"), None);
         assert_eq!(origin("ftp://example.com/"), None);
         assert_eq!(

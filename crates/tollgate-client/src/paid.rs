@@ -1,10 +1,15 @@
 //! What was promised for one answer.
 
-use tollgate_x402::{Address, Amount, AuthorizationKind, ChainId, Timestamp};
+use core::fmt;
+use std::sync::Arc;
+
+use tollgate_x402::{
+    Address, Allowance, Amount, Authorization, AuthorizationKind, ChainId, Timestamp,
+};
 
 use crate::{Dollars, Origin, Priced};
 
-/// What was authorized for one answer. It is an extension of the response, and holds no secret.
+/// What was authorized for one answer: an extension of the response. `Debug` tells nothing that another could use.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Paid {
@@ -33,9 +38,32 @@ pub struct Paid {
     pub reused: bool,
     /// Until when the authorization can be submitted.
     pub deadline: Timestamp,
+    pub(crate) signed: Signed,
+}
+
+/// The authorization, with its signature: nothing for a log.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Signed(pub(crate) Arc<Authorization>);
+
+impl fmt::Debug for Signed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Signed(…)")
+    }
 }
 
 impl Paid {
+    /// What was signed. It is a bearer credential until it is settled or expires.
+    pub fn authorization(&self) -> &Authorization {
+        &self.signed.0
+    }
+
+    pub(crate) fn allowance(&self) -> Option<Arc<Allowance>> {
+        match self.authorization() {
+            Authorization::Allowance(allowance) => Some(Arc::new(allowance.clone())),
+            _ => None,
+        }
+    }
+
     /// The dollars of so many atomic units of the token.
     pub(crate) fn dollars(&self, amount: Amount) -> Dollars {
         Dollars::of(amount, self.authorized.decimals)

@@ -20,6 +20,7 @@ use crate::{
     Refusal, SystemClock,
     attempts::{Attempt, InFlight},
     choose::{Chooser, How, Plan},
+    paid::Signed,
     permits::PermitKey,
     quotes::Quote,
     state::State,
@@ -176,7 +177,7 @@ impl<W: Wallet, N: ChainFacts> Payer<W, N> {
             spender: entry.pay_to,
         };
         let allowance = state.permits.usable(&key, expected, now)?;
-        let authorization = Authorization::Allowance((*allowance).clone());
+        let authorization = Arc::new(Authorization::Allowance((*allowance).clone()));
         let paid = Paid {
             origin: target.origin.clone(),
             kind: authorization.kind(),
@@ -190,10 +191,9 @@ impl<W: Wallet, N: ChainFacts> Payer<W, N> {
             max_charge: state.policy.max_charge,
             reused: true,
             deadline: allowance.deadline,
+            signed: Signed(authorization),
         };
-        let ready = self
-            .ready(target, &quote.offer, entry, authorization, paid)
-            .ok()?;
+        let ready = self.ready(target, &quote.offer, entry, paid).ok()?;
         Some(AtOnce::Reused(ready))
     }
 
@@ -211,8 +211,8 @@ impl<W: Wallet, N: ChainFacts> Payer<W, N> {
             let quote = Quote::new(offer.clone(), Arc::new(plan.entry.clone()), target);
             state.quotes.remember(target, quote);
             let authorization = Authorization::Allowance((*allowance).clone());
-            let paid = self.paid(target, &plan, &authorization, reused);
-            return self.ready(target, &offer, plan.entry, authorization, paid);
+            let paid = self.paid(target, &plan, authorization, reused);
+            return self.ready(target, &offer, plan.entry, paid);
         }
         let again = |old: &Authorization| answers(old, &plan);
         if let Some((attempt, in_flight)) = state.attempts.again(target.digest, now, again) {
@@ -229,8 +229,8 @@ impl<W: Wallet, N: ChainFacts> Payer<W, N> {
             }
         }
         let authorization = self.sign_once_for(&plan, now).await?;
-        let paid = self.paid(target, &plan, &authorization, false);
-        self.ready(target, &offer, plan.entry, authorization, paid)
+        let paid = self.paid(target, &plan, authorization, false);
+        self.ready(target, &offer, plan.entry, paid)
     }
 
     fn choose<'a>(
@@ -296,8 +296,7 @@ impl<W: Wallet, N: ChainFacts> Payer<W, N> {
             nonce,
             deadline,
         };
-        let allowance =
-            Arc::new(sign_allowance(&*self.wallet, plan.asset.domain(), &terms).await?);
+        let allowance = Arc::new(sign_allowance(&*self.wallet, plan.asset.domain(), &terms).await?);
         // Short permits are used for half their life.
         let margin = self.state.policy.reuse_margin.min(plan.validity >> 1);
         permits.insert(allowance.clone(), deadline.minus(margin));
@@ -357,7 +356,7 @@ impl<W: Wallet, N: ChainFacts> Payer<W, N> {
         &self,
         target: &Target,
         plan: &Plan<'_>,
-        authorization: &Authorization,
+        authorization: Authorization,
         reused: bool,
     ) -> Paid {
         Paid {
@@ -373,6 +372,7 @@ impl<W: Wallet, N: ChainFacts> Payer<W, N> {
             max_charge: self.state.policy.max_charge,
             reused,
             deadline: authorization.deadline(),
+            signed: Signed(Arc::new(authorization)),
         }
     }
 
@@ -382,20 +382,20 @@ impl<W: Wallet, N: ChainFacts> Payer<W, N> {
         target: &Target,
         offer: &PaymentRequired,
         entry: &PaymentRequirements,
-        authorization: Authorization,
         paid: Paid,
     ) -> Result<Ready, PayError> {
-        let mut payload = PaymentPayload::answering(offer, entry, &authorization);
+        let mut payload = PaymentPayload::answering(offer, entry, paid.authorization());
         let identified = payload.extensions().payment_identifier().cloned();
         if let Some(asked) = &identified {
             let id = identifier(self.state.nonces.fresh());
-            let extensions = payload
-                .extensions()
-                .clone()
-                .with_payment_identifier(PaymentIdentifier {
-                    id,
-                    ..asked.clone()
-                });
+            let extensions =
+                payload
+                    .extensions()
+                    .clone()
+                    .with_payment_identifier(PaymentIdentifier {
+                        id,
+                        ..asked.clone()
+                    });
             payload = payload.with_extensions(extensions);
         }
         let name = HeaderName::from_static(payload.header().name());
@@ -403,15 +403,11 @@ impl<W: Wallet, N: ChainFacts> Payer<W, N> {
             HeaderValue::try_from(payload.to_header_value()).map_err(|_| PayError::Header)?;
         value.set_sensitive(true);
         let header = (name, value);
-        let allowance = match &authorization {
-            Authorization::Allowance(allowance) => Some(Arc::new(allowance.clone())),
-            _ => None,
-        };
+        let allowance = paid.allowance();
         // An allowance without an identifier has nothing that a second sending would repeat.
         let in_flight = if allowance.is_none() || identified.is_some() {
             let attempt = Attempt {
                 header: header.clone(),
-                authorization: Arc::new(authorization),
                 paid: paid.clone(),
             };
             let begun = self
@@ -433,10 +429,7 @@ impl<W: Wallet, N: ChainFacts> Payer<W, N> {
 
 impl Ready {
     fn resumed(attempt: Attempt, in_flight: InFlight) -> Self {
-        let allowance = match &*attempt.authorization {
-            Authorization::Allowance(allowance) => Some(Arc::new(allowance.clone())),
-            _ => None,
-        };
+        let allowance = attempt.paid.allowance();
         Self {
             header: attempt.header,
             paid: Paid {

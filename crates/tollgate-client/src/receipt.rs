@@ -54,7 +54,10 @@ impl Receipt {
     ///
     /// # Errors
     /// [`ReceiptError`] if the header is there and cannot be read.
-    pub fn from_headers(headers: &HeaderMap, limits: &Limits) -> Result<Option<Self>, ReceiptError> {
+    pub fn from_headers(
+        headers: &HeaderMap,
+        limits: &Limits,
+    ) -> Result<Option<Self>, ReceiptError> {
         let id = headers
             .get(PAYMENT_ID)
             .and_then(|value| value.to_str().ok()?.parse().ok());

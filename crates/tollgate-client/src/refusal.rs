@@ -62,13 +62,17 @@ pub enum Refusal {
         origin: Origin,
     },
     /// The seller took more than this client may be charged, or more than was signed.
-    #[error("{origin} charged more than it may, and is not paid any more; look at its receipts, then unblock it")]
+    #[error(
+        "{origin} charged more than it may, and is not paid any more; look at its receipts, then unblock it"
+    )]
     Blocked {
         /// The seller.
         origin: Origin,
     },
     /// The chain is not on the list.
-    #[error("the seller asks for payment on {network}; allow that network if you mean to pay there")]
+    #[error(
+        "the seller asks for payment on {network}; allow that network if you mean to pay there"
+    )]
     WrongNetwork {
         /// The chain.
         network: Network,
@@ -82,7 +86,9 @@ pub enum Refusal {
         chain: ChainId,
     },
     /// The token is not on the list.
-    #[error("the seller asks for the token {token} of chain {chain}, which is not known here; add it to the assets with its decimals and domain if you trust it")]
+    #[error(
+        "the seller asks for the token {token} of chain {chain}, which is not known here; add it to the assets with its decimals and domain if you trust it"
+    )]
     UnknownAsset {
         /// The chain.
         chain: ChainId,
@@ -90,7 +96,9 @@ pub enum Refusal {
         token: Address,
     },
     /// The seller is another than before, or somebody changed the offer on its way.
-    #[error("{origin} now asks to pay {payee} instead of {known}; if the seller says that this is right, allow the new payee")]
+    #[error(
+        "{origin} now asks to pay {payee} instead of {known}; if the seller says that this is right, allow the new payee"
+    )]
     PayeeChanged {
         /// The seller.
         origin: Origin,
@@ -100,7 +108,9 @@ pub enum Refusal {
         known: Address,
     },
     /// The request can cost too much.
-    #[error("the request can cost {asked}, above the limit of {limit} a request; ask for less output, or raise max_charge")]
+    #[error(
+        "the request can cost {asked}, above the limit of {limit} a request; ask for less output, or raise max_charge"
+    )]
     ChargeCap {
         /// What the request can cost.
         asked: Priced,
@@ -108,7 +118,9 @@ pub enum Refusal {
         limit: Dollars,
     },
     /// Too much would be signed.
-    #[error("the seller asks for a signature over {asked}, above the limit of {limit} a request; raise max_authorization if you trust the seller with so much")]
+    #[error(
+        "the seller asks for a signature over {asked}, above the limit of {limit} a request; raise max_authorization if you trust the seller with so much"
+    )]
     AuthorizationCap {
         /// What would be signed.
         asked: Priced,
@@ -116,7 +128,9 @@ pub enum Refusal {
         limit: Dollars,
     },
     /// The authorization would stay good for too long.
-    #[error("the seller asks for an authorization of {seconds} seconds, above the limit of {limit}; raise max_validity if you mean it")]
+    #[error(
+        "the seller asks for an authorization of {seconds} seconds, above the limit of {limit}; raise max_validity if you mean it"
+    )]
     Validity {
         /// What the seller asks, in seconds.
         seconds: u64,
@@ -124,10 +138,14 @@ pub enum Refusal {
         limit: u64,
     },
     /// The offer's amount is nothing.
-    #[error("the seller asks for an authorization over nothing, which no seller can settle; tell the seller")]
+    #[error(
+        "the seller asks for an authorization over nothing, which no seller can settle; tell the seller"
+    )]
     ZeroAmount,
     /// Earlier payments for this very request still stand, and another would exceed the limit together with them.
-    #[error("payments of {standing} for this very request were refused by the seller and can still be settled until {until} (Unix time); wait until then, or raise max_authorization")]
+    #[error(
+        "payments of {standing} for this very request were refused by the seller and can still be settled until {until} (Unix time); wait until then, or raise max_authorization"
+    )]
     Standing {
         /// What was signed for it before.
         standing: Dollars,
@@ -135,13 +153,17 @@ pub enum Refusal {
         until: Timestamp,
     },
     /// Permits need the chain, and none is configured.
-    #[error("an allowance on chain {chain} needs the token's nonce; configure a connection to the chain")]
+    #[error(
+        "an allowance on chain {chain} needs the token's nonce; configure a connection to the chain"
+    )]
     NoChain {
         /// The chain.
         chain: ChainId,
     },
     /// Nothing that the seller offers is a way in which this client pays.
-    #[error("none of the {offered} offers can be paid: this client pays upto by ERC-2612 permit or Permit2, and exact by EIP-3009 or Permit2")]
+    #[error(
+        "none of the {offered} offers can be paid: this client pays upto by ERC-2612 permit or Permit2, and exact by EIP-3009 or Permit2"
+    )]
     NoWay {
         /// How many ways the seller offers.
         offered: usize,
@@ -156,10 +178,7 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    pub(crate) fn from_reasons(
-        reasons: impl IntoIterator<Item = Refusal>,
-        offered: usize,
-    ) -> Self {
+    pub(crate) fn from_reasons(reasons: impl IntoIterator<Item = Refusal>, offered: usize) -> Self {
         let mut distinct: Vec<Refusal> = Vec::new();
         for reason in reasons {
             if !distinct.contains(&reason) {

@@ -14,9 +14,7 @@ use http_body::Body;
 use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use tollgate_eip712::Wallet;
-use tollgate_x402::{
-    ErrorCode, Limits, PaymentHeader, PaymentRequired, ReadError, header as x402,
-};
+use tollgate_x402::{ErrorCode, Limits, PaymentHeader, PaymentRequired, ReadError, header as x402};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -372,10 +370,7 @@ impl Demand {
 
 /// A seller's text, made fit for a terminal: it is another party's.
 fn readable(text: &str) -> String {
-    text.chars()
-        .filter(|c| !c.is_control())
-        .take(500)
-        .collect()
+    text.chars().filter(|c| !c.is_control()).take(500).collect()
 }
 
 /// Where a redirect leads, if that is another origin.

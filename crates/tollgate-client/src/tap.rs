@@ -16,7 +16,7 @@ const MAX_JSON: usize = 4 << 20;
 /// Reads along with one answer.
 pub(crate) enum Tap {
     /// A stream of events.
-    Events(Box<Decoder>, Receipt),
+    Events(Box<(Decoder, Receipt)>),
     /// One JSON text, in chunks, with what is left to its limit.
     Json(Vec<Bytes>, usize),
     /// Neither.
@@ -37,7 +37,8 @@ impl Tap {
         }
         match kind.as_deref() {
             Some(CONTENT_TYPE) => {
-                Self::Events(Box::new(Decoder::new(Limits::default())), Receipt::default())
+                let decoder = Decoder::new(Limits::default());
+                Self::Events(Box::new((decoder, Receipt::default())))
             }
             Some("application/json") => Self::Json(Vec::new(), MAX_JSON),
             _ => Self::Off,
@@ -46,7 +47,8 @@ impl Tap {
 
     pub(crate) fn see(&mut self, chunk: &Bytes) {
         let broken = match self {
-            Self::Events(decoder, receipt) => {
+            Self::Events(events) => {
+                let (decoder, receipt) = &mut **events;
                 decoder.push(chunk.clone());
                 read_events(decoder, receipt).is_err()
             }
@@ -68,7 +70,8 @@ impl Tap {
     /// What the answer said, as far as it came.
     pub(crate) fn finish(&mut self) -> Receipt {
         match core::mem::replace(self, Self::Off) {
-            Self::Events(mut decoder, mut receipt) => {
+            Self::Events(events) => {
+                let (mut decoder, mut receipt) = *events;
                 if let Ok(Some(event)) = decoder.take_unfinished() {
                     read_event(&event, &mut receipt);
                 }
@@ -146,9 +149,8 @@ struct Metadata {
 
 impl Metadata {
     fn into_receipt(self) -> Receipt {
-        let amount = |value: Option<serde_json::Value>| -> Option<Amount> {
-            value?.as_str()?.parse().ok()
-        };
+        let amount =
+            |value: Option<serde_json::Value>| -> Option<Amount> { value?.as_str()?.parse().ok() };
         Receipt {
             charge: amount(self.real_price_wei),
             calculated: amount(self.calculated_price_wei),
