@@ -198,4 +198,11 @@ contract Caller {
     function pass(address target, bytes calldata data) external returns (bool ok, bytes memory answer) {
         (ok, answer) = target.call(data);
     }
+
+    function passTwice(address target, bytes calldata one, bytes calldata two) external {
+        (bool ok,) = target.call(one);
+        require(ok, "one");
+        (ok,) = target.call(two);
+        require(ok, "two");
+    }
 }

@@ -381,3 +381,23 @@ fn a_contract_as_operator_settles_too() {
     assert_eq!(done.events::<Charged>(target).len(), 1);
     assert!(done.events::<Skipped>(target).is_empty());
 }
+
+#[test]
+fn one_transaction_can_settle_and_then_sweep() {
+    let mut world = World::new();
+    let caller = Address::repeat_byte(0xca);
+    world.place_code(caller, runtime("Caller"));
+    let allow = Settler::setOperatorCall {
+        operator: caller,
+        allowed: true,
+    };
+    world.send(ADMIN, world.settler, &allow).expect_ok();
+    let settle = Batch::exacts([eip3009(&world, &payer(0), USD1, u(5), 1)]).call();
+    let both = Caller::passTwiceCall {
+        target: world.settler,
+        one: settle.abi_encode().into(),
+        two: Settler::sweepCall { token: USD1 }.abi_encode().into(),
+    };
+    world.send(STRANGER, caller, &both).expect_ok();
+    assert_eq!(world.balance(USD1, TREASURY), u(5));
+}

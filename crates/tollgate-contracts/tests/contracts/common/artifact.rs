@@ -40,5 +40,6 @@ alloy_sol_types::sol! {
     }
     interface Caller {
         function pass(address target, bytes calldata data) external returns (bool ok, bytes memory answer);
+        function passTwice(address target, bytes calldata one, bytes calldata two) external;
     }
 }
