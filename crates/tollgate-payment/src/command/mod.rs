@@ -7,13 +7,17 @@
 //! ```
 //! From `Sealed` no step leads back: once signed, only the finalized chain decides.
 
+mod claim;
 mod commit;
+mod conclude;
 mod reserve;
-mod settle;
+mod seal;
 
+pub use claim::Claim;
 pub use commit::{Charge, Checkpoint, Commit, Release};
+pub use conclude::{Conclude, Fate, ItemFate};
 pub use reserve::{Funds, Reservation, Reserve, SpenderFunds};
-pub use settle::{Adopt, Claim, Conclude, Fate, Included, ItemFate, Seal, Submitted};
+pub use seal::{Adopt, Included, Seal, Submitted};
 
 use tollgate_x402::Amount;
 

@@ -1,0 +1,355 @@
+//! The finalized chain decides: charges are paid, due again, or lost.
+
+use std::collections::BTreeMap;
+
+use tollgate_x402::{Allowance, Amount, B256, PaymentId, Timestamp};
+
+use super::{difference, sum};
+use crate::{
+    key::{PaymentKeys, RowKey, SpenderKey},
+    refusal::Refusal,
+    row::{
+        BatchItem, BatchRow, BatchState, Counter, Limit, LossReason, PaymentRow, PaymentState, Row,
+    },
+    store::{Account, Command, Decision, Entry, RowSet, Rows},
+};
+
+/// What the finalized chain says of a batch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fate {
+    /// The transaction that was final, if one of ours was; `None` if the account's nonce was used by another.
+    pub transaction: Option<B256>,
+    /// The finalized block that holds the transaction (or in which the nonce was seen used).
+    pub block: u64,
+    /// For each item of the batch, in its order.
+    pub items: Vec<ItemFate>,
+}
+
+/// What the finalized chain says of one item.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ItemFate {
+    /// Exactly its amount was moved.
+    Paid,
+    /// Exactly its amount was moved, by somebody else's final transaction: a transfer that was signed to us can be
+    /// submitted by anyone who sees it.
+    PaidBy {
+        /// The transaction.
+        transaction: B256,
+        /// Its block.
+        block: u64,
+    },
+    /// Nothing was moved, and trying again makes sense; what seems to be in the way.
+    Again(LossReason),
+    /// Nothing was moved, and nothing can be.
+    Lost(LossReason),
+}
+
+/// Concludes a batch by the finalized chain's word.
+#[derive(Clone, Debug)]
+pub struct Conclude {
+    /// The batch as it was read, whose items the fate speaks of.
+    pub batch: BatchRow,
+    /// The word.
+    pub fate: Fate,
+    /// Failed settlements after which a charge is lost.
+    pub attempts: u32,
+}
+
+impl Command for Conclude {
+    /// The payments that are final now, and those that are lost.
+    type Outcome = (Vec<PaymentId>, Vec<PaymentId>);
+
+    fn rows(&self) -> RowSet {
+        self.batch
+            .payments()
+            .flat_map(PaymentKeys::rows)
+            .chain([RowKey::Batch(self.batch.id)])
+            .collect()
+    }
+
+    fn decide(&self, rows: &Rows, now: Timestamp) -> Result<Decision<Self::Outcome>, Refusal> {
+        let mut batch = rows
+            .batch(&self.batch.id)
+            .cloned()
+            .ok_or(Refusal::Missing("batch"))?;
+        if batch.concluded() {
+            return Err(Refusal::Overtaken);
+        }
+        if batch.items.len() != self.fate.items.len() {
+            return Err(Refusal::Books(
+                "a batch's fate has not as many items as the batch",
+            ));
+        }
+        let mut books = Books {
+            rows: rows.clone(),
+            now,
+            fate: &self.fate,
+            entries: Vec::new(),
+        };
+        let (mut paid, mut lost) = (Vec::new(), Vec::new());
+        let mut drawn: BTreeMap<SpenderKey, bool> = BTreeMap::new();
+        for (item, fate) in batch.items.iter().zip(&self.fate.items) {
+            let moves = !matches!(item, BatchItem::Permit { .. });
+            for keys in item.payments() {
+                match books.conclude(keys, *fate, moves, self.attempts)? {
+                    PaymentState::Final { .. } => paid.push(keys.id),
+                    PaymentState::Lost { .. } => lost.push(keys.id),
+                    _ => {}
+                }
+            }
+            let good = *fate == ItemFate::Paid;
+            let spender = match item {
+                BatchItem::Allowance {
+                    spender,
+                    from,
+                    to,
+                    permit,
+                    ..
+                } => {
+                    if good {
+                        books.advance(spender, (*from, *to), permit.as_ref())?;
+                    }
+                    spender
+                }
+                BatchItem::Permit {
+                    spender, permit, ..
+                } => {
+                    if good {
+                        books.change(spender, |counter| {
+                            counter.apply(permit);
+                            Ok(())
+                        })?;
+                    }
+                    spender
+                }
+                BatchItem::Once { .. } | BatchItem::Exact { .. } => continue,
+            };
+            drawn
+                .entry(*spender)
+                .and_modify(|all| *all &= good)
+                .or_insert(good);
+        }
+        for (spender, good) in drawn {
+            books.leave(&spender, good)?;
+        }
+        batch.state = BatchState::Concluded {
+            transaction: self.fate.transaction,
+            block: self.fate.block,
+        };
+        batch.updated = now;
+        let (mut writes, entries) = (books.changed(rows), books.entries);
+        writes.push(Row::Batch(batch));
+        Ok(Decision {
+            writes,
+            entries,
+            outcome: (paid, lost),
+        })
+    }
+}
+
+/// The rows of a batch while it is concluded.
+struct Books<'a> {
+    rows: Rows,
+    now: Timestamp,
+    fate: &'a Fate,
+    entries: Vec<Entry>,
+}
+
+impl Books<'_> {
+    fn conclude(
+        &mut self,
+        keys: &PaymentKeys,
+        fate: ItemFate,
+        moves: bool,
+        most: u32,
+    ) -> Result<PaymentState, Refusal> {
+        let mut payment = self
+            .rows
+            .payment(&keys.id)
+            .cloned()
+            .ok_or(Refusal::Missing("payment"))?;
+        let PaymentState::Claimed { attempts, .. } = payment.state else {
+            return Err(Refusal::Books("a payment of a batch is not claimed by it"));
+        };
+        let failed = attempts.saturating_add(1);
+        let state = match (fate, self.fate.transaction) {
+            (ItemFate::Paid, _) if !moves => PaymentState::Due { attempts },
+            (ItemFate::Paid, Some(transaction)) => PaymentState::Final {
+                transaction,
+                block: self.fate.block,
+            },
+            (ItemFate::Paid, None) => {
+                return Err(Refusal::Books("a payment without a transaction"));
+            }
+            (ItemFate::PaidBy { transaction, block }, _) => {
+                PaymentState::Final { transaction, block }
+            }
+            (ItemFate::Lost(reason), _) => PaymentState::Lost { reason },
+            (ItemFate::Again(reason), _) if failed >= most => PaymentState::Lost { reason },
+            (ItemFate::Again(_), _) => PaymentState::Due { attempts: failed },
+        };
+        match state {
+            PaymentState::Due { .. } => payment.interval = None,
+            PaymentState::Final { .. } => self.close(&mut payment, true)?,
+            _ => self.close(&mut payment, false)?,
+        }
+        payment.state = state.clone();
+        payment.updated = self.now;
+        self.rows.put(Row::Payment(payment));
+        Ok(state)
+    }
+
+    /// Takes a charge out of what is due: paid, or lost.
+    fn close(&mut self, payment: &mut PaymentRow, paid: bool) -> Result<(), Refusal> {
+        let keys = payment.keys;
+        let amount = payment.charge;
+        let mut owner = self
+            .rows
+            .owner(&keys.owner)
+            .cloned()
+            .ok_or(Refusal::Missing("payer"))?;
+        owner.due = difference(owner.due, amount, "a payer owes less than its charges")?;
+        if paid {
+            owner.history.add(amount, self.now);
+            if let Some(view) = owner
+                .view
+                .as_mut()
+                .filter(|view| view.block < self.fate.block)
+            {
+                view.amount = view.amount.saturating_sub(amount);
+            }
+        } else {
+            owner.lost = sum(owner.lost, amount)?;
+            payment.interval = None;
+        }
+        self.rows.put(Row::Owner(owner));
+
+        if let Some(key) = keys.spender_key() {
+            let mut spender = self
+                .rows
+                .spender(&key)
+                .cloned()
+                .ok_or(Refusal::Missing("spender"))?;
+            spender.due = difference(spender.due, amount, "a spender owes less than its charges")?;
+            match &mut spender.limit {
+                Limit::Seen(Some(view)) if paid && view.block < self.fate.block => {
+                    // An unlimited allowance does not shrink; a view that is too low is only careful.
+                    view.amount = view.amount.saturating_sub(amount);
+                }
+                // The ceiling stood on this charge being drawn before the permit went in.
+                Limit::Counter(counter) if !paid && payment.generation < counter.generation => {
+                    counter.ceiling = counter.ceiling.saturating_sub(amount);
+                }
+                Limit::Seen(_) | Limit::Counter(_) => {}
+            }
+            self.rows.put(Row::Spender(spender));
+        }
+
+        let mut exposure = self
+            .rows
+            .exposure(&keys.exposure)
+            .cloned()
+            .ok_or(Refusal::Missing("exposure"))?;
+        exposure.used = difference(
+            exposure.used,
+            payment.unproven,
+            "the exposure is below its payments'",
+        )?;
+        payment.unproven = Amount::ZERO;
+        self.rows.put(Row::Exposure(exposure));
+
+        let mut entry = |debit, credit| {
+            self.entries.push(Entry {
+                payment: keys.id,
+                owner: keys.owner,
+                debit,
+                credit,
+                amount,
+            });
+        };
+        if paid {
+            entry(Account::Treasury, Account::PayerDue);
+            entry(Account::RevenuePending, Account::RevenueFinal);
+        } else {
+            entry(Account::BadDebt, Account::PayerDue);
+        }
+        Ok(())
+    }
+
+    /// Moves a counter to the end of a paid interval.
+    fn advance(
+        &mut self,
+        key: &SpenderKey,
+        (from, to): (Amount, Amount),
+        permit: Option<&Allowance>,
+    ) -> Result<(), Refusal> {
+        self.change(key, |counter| {
+            if counter.settled != from {
+                // The batch before it is not concluded yet; its turn comes first.
+                return Err(Refusal::Overtaken);
+            }
+            counter.settled = to;
+            if let Some(permit) = permit {
+                counter.apply(permit);
+            }
+            Ok(())
+        })
+    }
+
+    /// A batch leaves a counter. After a failure nothing is claimed until the last one has left.
+    fn leave(&mut self, key: &SpenderKey, good: bool) -> Result<(), Refusal> {
+        self.change(key, |counter| {
+            counter.undecided = counter
+                .undecided
+                .checked_sub(1)
+                .ok_or(Refusal::Books("a counter has fewer batches than left it"))?;
+            counter.halted |= !good;
+            if counter.undecided == 0 {
+                counter.claimed = counter.settled;
+                counter.halted = false;
+            }
+            Ok(())
+        })
+    }
+
+    fn change(
+        &mut self,
+        key: &SpenderKey,
+        change: impl FnOnce(&mut Counter) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let mut spender = self
+            .rows
+            .spender(key)
+            .cloned()
+            .ok_or(Refusal::Missing("spender"))?;
+        let Limit::Counter(counter) = &mut spender.limit else {
+            return Err(Refusal::Books("an allowance without a counter"));
+        };
+        change(counter)?;
+        self.rows.put(Row::Spender(spender));
+        Ok(())
+    }
+
+    /// The rows that differ from what was read.
+    fn changed(&self, before: &Rows) -> Vec<Row> {
+        let before: BTreeMap<_, _> = before.iter().map(|row| (row.key(), row)).collect();
+        self.rows
+            .iter()
+            .filter(|row| before.get(&row.key()) != Some(row))
+            .cloned()
+            .collect()
+    }
+}
+
+impl Counter {
+    /// Notes that the chain has a permit, if it is still the one that counts.
+    fn apply(&mut self, applied: &Allowance) {
+        if let Some(permit) = self
+            .permit
+            .as_mut()
+            .filter(|permit| permit.signed.nonce == applied.nonce)
+        {
+            permit.applied = true;
+        }
+    }
+}
