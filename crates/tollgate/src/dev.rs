@@ -21,7 +21,8 @@ const TREASURY: usize = 9;
 
 /// A chain inside the program, with everything that is needed to sell and to pay on it.
 pub(crate) struct DevWorld {
-    pub(crate) chain: DevChain,
+    /// It runs while this handle lives.
+    _chain: DevChain,
     pub(crate) rpc: SocketAddr,
     pub(crate) chain_id: ChainId,
     pub(crate) settler: Address,
@@ -95,7 +96,7 @@ impl DevWorld {
         })?;
         let directory = tempfile::tempdir().context("no directory for the ledger of this run")?;
         Ok(Self {
-            chain,
+            _chain: chain,
             rpc,
             chain_id: ChainId(options.chain_id),
             settler,

@@ -9,8 +9,8 @@ use tokio::{
     task::JoinHandle,
 };
 use tollgate_bsc::{
-    BlockTag, CallRequest, Chain, ChainConfig, Check as ChainCheck, Outcome, SettlerTerms,
-    check_account, check_chain, check_settler, check_token,
+    BlockTag, CallRequest, Chain, ChainConfig, Outcome, SettlerTerms, check_account, check_chain,
+    check_settler, check_token,
 };
 use tollgate_contracts::{
     abi::Settler,
@@ -69,8 +69,6 @@ pub(crate) struct Seller {
     pub(crate) markets: Markets,
     pub(crate) pay_to: Address,
     pub(crate) treasury: Address,
-    /// What was looked at before anything was offered.
-    pub(crate) checks: Vec<ChainCheck>,
     /// Payments of a run that died, concluded at the start.
     pub(crate) recovered: usize,
     stop: watch::Sender<bool>,
@@ -90,7 +88,7 @@ impl Seller {
             Some(settler) => treasury_of(&chain, settler).await?,
             None => plan.treasury.unwrap_or(operator),
         };
-        let checks = check(plan, &chain, store.ledger_id(), pay_to, treasury).await?;
+        check(plan, &chain, store.ledger_id(), pay_to, treasury).await?;
         let markets = Markets::new(markets(plan, &chain, pay_to, treasury).await?);
         let epoch = store
             .begin_epoch()
@@ -137,7 +135,6 @@ impl Seller {
             markets,
             pay_to,
             treasury,
-            checks,
             recovered,
             stop,
             worker,
@@ -198,7 +195,7 @@ async fn check(
     ledger_id: B256,
     pay_to: Address,
     treasury: Address,
-) -> anyhow::Result<Vec<ChainCheck>> {
+) -> anyhow::Result<()> {
     let operator = plan.operator.address();
     let mut checks = check_chain(chain, Some(SystemClock.now())).await;
     for token in &plan.tokens {
@@ -233,7 +230,7 @@ async fn check(
             failed.join("\n  ")
         );
     }
-    Ok(checks)
+    Ok(())
 }
 
 async fn markets(
