@@ -157,11 +157,12 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
     /// Works until `stop` says so.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut quiet = 0_u32;
+        let half_a_block = self.config.poll.checked_div(2).unwrap_or_default();
         loop {
             let wait = match self.tick().await {
                 Ok(progress) if progress.undecided > 0 => {
                     quiet = 0;
-                    self.config.poll
+                    half_a_block
                 }
                 Ok(_) => {
                     quiet = 0;
@@ -176,6 +177,11 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
                     self.config.idle
                 }
             };
+            // Under load what becomes due within half a block goes together: a look costs calls of the node.
+            tokio::select! {
+                () = tokio::time::sleep(half_a_block) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
             tokio::select! {
                 () = self.work.notified() => {}
                 () = tokio::time::sleep(wait) => {}
