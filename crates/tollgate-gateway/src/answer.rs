@@ -35,7 +35,9 @@ pub(crate) struct Answering<U> {
 
 impl<U> Clone for Answering<U> {
     fn clone(&self) -> Self {
-        Self { catalogue: Arc::clone(&self.catalogue) }
+        Self {
+            catalogue: Arc::clone(&self.catalogue),
+        }
     }
 }
 
@@ -55,7 +57,10 @@ impl<U: Upstream> Service<Request<Full<Bytes>>> for Answering<U> {
     }
 
     fn call(&mut self, mut request: Request<Full<Bytes>>) -> Self::Future {
-        let job = request.extensions_mut().remove::<Handover<U>>().and_then(|handover| handover.take());
+        let job = request
+            .extensions_mut()
+            .remove::<Handover<U>>()
+            .and_then(|handover| handover.take());
         let this = self.clone();
         Box::pin(async move {
             let answer = match job {
@@ -69,7 +74,12 @@ impl<U: Upstream> Service<Request<Full<Bytes>>> for Answering<U> {
 
 impl<U: Upstream> Answering<U> {
     async fn answer(&self, job: Job<U>) -> Result<Answer<U::Events>, Problem> {
-        let Job { order, course, cap } = job;
+        let Job {
+            order,
+            course,
+            id,
+            cap,
+        } = job;
         let (model, mut request) = (order.model, order.request);
         let tokenizer = Tokenizer::load().await;
         let counted = match order.counted {
@@ -79,33 +89,47 @@ impl<U: Upstream> Answering<U> {
         let files = request.files().fold(0, |sum: u64, file| {
             sum.saturating_add(tollgate_chat::upper_bound_tokens(file.as_str().len()))
         });
-        let input = self.catalogue.input.around(&request, counted.saturating_add(files));
-        let affordable = model.rates.max_output_for(cap, input).filter(|tokens| *tokens > 0).ok_or_else(too_long)?;
-        let max_output = u32::try_from(affordable).map_or(order.max_output, |tokens| tokens.min(order.max_output));
+        let input = self
+            .catalogue
+            .input
+            .around(&request, counted.saturating_add(files));
+        let affordable = model
+            .rates
+            .max_output_for(cap, input)
+            .filter(|tokens| *tokens > 0)
+            .ok_or_else(too_long)?;
+        let max_output = u32::try_from(affordable)
+            .map_or(order.max_output, |tokens| tokens.min(order.max_output));
         // Our count may be a little above the upstream's for the same text. What is far above what was asked for is
         // the upstream's mistake, and nobody's to pay.
         let asked = u64::from(max_output);
-        let limit = asked.saturating_add(asked.div_ceil(4)).saturating_add(16).min(affordable);
+        let limit = asked
+            .saturating_add(asked.div_ceil(4))
+            .saturating_add(16)
+            .min(affordable);
         course.lock().begin(tokenizer, cap, counted, limit);
 
         let stream = request.stream;
         request.model = Some(model.upstream_model.clone());
         request.max_output_tokens = Some(max_output);
         let failed = |error: UpstreamError| {
-            tracing::warn!(model = %model.name, %error, "the model server failed before its first token");
+            tracing::warn!(payment = ?id, model = %model.name, %error, "the model server failed before its first token");
             problem(&error)
         };
         let mut events = Box::pin(model.upstream.chat(request).await.map_err(failed)?);
         if stream {
             let first = first(&mut events).await.map_err(failed)?;
-            let mut response = Response::new(AnswerBody::events(first, events, course));
+            let mut response = Response::new(AnswerBody::events(first, events, course, id));
             *response.headers_mut() = Dialect::DGrid.stream_headers();
             return Ok(response);
         }
         collect(&mut events, &course).await.map_err(failed)?;
         // The meter writes it, once it knows the charge.
         let mut response = Response::new(AnswerBody::whole(Bytes::new()));
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
         Ok(response)
     }
 }
@@ -118,7 +142,11 @@ where
     let mut first = VecDeque::new();
     loop {
         let event = next(events).await?;
-        let begun = event.is_last() || matches!(event, ChatEvent::TextDelta(_) | ChatEvent::ReasoningDelta(_));
+        let begun = event.is_last()
+            || matches!(
+                event,
+                ChatEvent::TextDelta(_) | ChatEvent::ReasoningDelta(_)
+            );
         first.push_back(event);
         if begun {
             return Ok(first);
@@ -154,18 +182,27 @@ where
 /// What the caller is told. What the model server said may name hosts and accounts, and stays in the log.
 fn problem(error: &UpstreamError) -> Problem {
     match error {
-        UpstreamError::Timeout { .. } => {
-            Problem::new(ErrorCode::UpstreamTimeout, "the model server gave no token in time")
-        }
+        UpstreamError::Timeout { .. } => Problem::new(
+            ErrorCode::UpstreamTimeout,
+            "the model server gave no token in time",
+        ),
         UpstreamError::Refused { .. } => Problem::new(
             ErrorCode::InvalidRequest,
             "the model server refused this request: it may be too long for the model, or a parameter out of its range",
         ),
-        UpstreamError::Connect(_) => Problem::new(ErrorCode::UpstreamFailed, "the model server cannot be reached"),
-        UpstreamError::Status { status: 429, .. } => {
-            Problem::new(ErrorCode::UpstreamFailed, "the model server has too much to do").retry_after(5)
-        }
-        _ => Problem::new(ErrorCode::UpstreamFailed, "the model server failed before its first token"),
+        UpstreamError::Connect(_) => Problem::new(
+            ErrorCode::UpstreamFailed,
+            "the model server cannot be reached",
+        ),
+        UpstreamError::Status { status: 429, .. } => Problem::new(
+            ErrorCode::UpstreamFailed,
+            "the model server has too much to do",
+        )
+        .retry_after(5),
+        _ => Problem::new(
+            ErrorCode::UpstreamFailed,
+            "the model server failed before its first token",
+        ),
     }
 }
 

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use http_body::{Body, Frame, SizeHint};
 use tollgate_chat::ChatEvent;
-use tollgate_x402::Amount;
+use tollgate_x402::{Amount, PaymentId};
 
 use crate::{
     course::{SharedCourse, Step},
@@ -35,17 +35,34 @@ struct Events<E> {
     /// Nothing once the answer is over.
     upstream: Option<Pin<Box<E>>>,
     course: SharedCourse,
+    /// The payment, for the log.
+    id: PaymentId,
     /// What the frames so far are worth.
     worth: Amount,
 }
 
 impl<E> AnswerBody<E> {
     pub(crate) fn whole(bytes: Bytes) -> Self {
-        Self { kind: Kind::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())) }
+        Self {
+            kind: Kind::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())),
+        }
     }
 
-    pub(crate) const fn events(first: VecDeque<ChatEvent>, upstream: Pin<Box<E>>, course: SharedCourse) -> Self {
-        Self { kind: Kind::Events(Events { first, upstream: Some(upstream), course, worth: Amount::ZERO }) }
+    pub(crate) const fn events(
+        first: VecDeque<ChatEvent>,
+        upstream: Pin<Box<E>>,
+        course: SharedCourse,
+        id: PaymentId,
+    ) -> Self {
+        Self {
+            kind: Kind::Events(Events {
+                first,
+                upstream: Some(upstream),
+                course,
+                id,
+                worth: Amount::ZERO,
+            }),
+        }
     }
 }
 
@@ -117,7 +134,7 @@ where
             let step = match event {
                 Some(Ok(event)) => course.take(&event),
                 Some(Err(error)) => {
-                    tracing::warn!(%error, "the model server failed in mid-stream");
+                    tracing::warn!(payment = ?self.id, %error, "the model server failed in mid-stream");
                     course.fail(&error)
                 }
                 None => course.fail(&UpstreamError::Broken("it ended before its end".to_owned())),

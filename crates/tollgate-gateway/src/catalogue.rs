@@ -58,9 +58,14 @@ impl<U> Catalogue<U> {
             if model.max_output_tokens == 0 {
                 return Err(ConfigError::NoOutput(model.name));
             }
-            let shortest = u64::from(input.base).saturating_add(u64::from(input.per_message)).saturating_add(1);
+            let shortest = u64::from(input.base)
+                .saturating_add(u64::from(input.per_message))
+                .saturating_add(1);
             if model.rates.worst_case(shortest, 1) > config.max_charge {
-                return Err(ConfigError::MaxCharge { model: model.name, max_charge: config.max_charge });
+                return Err(ConfigError::MaxCharge {
+                    model: model.name,
+                    max_charge: config.max_charge,
+                });
             }
             let model = Arc::new(Model {
                 upstream_model: model.upstream_model.unwrap_or_else(|| model.name.clone()),
@@ -82,7 +87,8 @@ impl<U> Catalogue<U> {
         let default = by_name.get(&config.default_model).map(Arc::clone);
         let limits = config.limits;
         Ok(Self {
-            default: default.ok_or_else(|| ConfigError::DefaultModel(config.default_model.clone()))?,
+            default: default
+                .ok_or_else(|| ConfigError::DefaultModel(config.default_model.clone()))?,
             models,
             by_name,
             resource,
@@ -108,8 +114,14 @@ fn request_limits(mut limits: RequestLimits, body: usize) -> RequestLimits {
 }
 
 fn is_base_url(url: &str) -> bool {
-    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let rest = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
     rest.is_some_and(|rest| {
-        !rest.is_empty() && !rest.starts_with('/') && rest.bytes().all(|b| b.is_ascii_graphic() && !b"?#\"<>\\".contains(&b))
+        !rest.is_empty()
+            && !rest.starts_with('/')
+            && rest
+                .bytes()
+                .all(|b| b.is_ascii_graphic() && !b"?#\"<>\\".contains(&b))
     })
 }

@@ -78,7 +78,9 @@ impl Default for Limits {
 #[non_exhaustive]
 pub enum ConfigError {
     /// The public URL is none.
-    #[error("public_url must be an absolute http or https URL without query or fragment, such as https://api.example.com")]
+    #[error(
+        "public_url must be an absolute http or https URL without query or fragment, such as https://api.example.com"
+    )]
     PublicUrl,
     /// There is no model.
     #[error("add at least one model")]
@@ -96,7 +98,9 @@ pub enum ConfigError {
     #[error("the model {0:?} must have at least 1 output token")]
     NoOutput(String),
     /// The most that is charged does not pay for the shortest request.
-    #[error("{max_charge} atomic units do not pay for the shortest request to {model:?}: raise the offered amount or lower the price")]
+    #[error(
+        "{max_charge} atomic units do not pay for the shortest request to {model:?}: raise the offered amount or lower the price"
+    )]
     MaxCharge {
         /// The model.
         model: String,

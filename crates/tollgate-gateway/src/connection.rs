@@ -52,7 +52,10 @@ pub(crate) async fn run<T, R, U>(
             .max_header_list_size(config.head_bytes)
             .keep_alive_interval(config.head)
             .keep_alive_timeout(config.head);
-        drive(builder.serve_connection(io, service), phase, |connection| connection.graceful_shutdown()).await
+        drive(builder.serve_connection(io, service), phase, |connection| {
+            connection.graceful_shutdown()
+        })
+        .await
     } else {
         let head_bytes = usize::try_from(config.head_bytes).unwrap_or(usize::MAX);
         let mut builder = hyper::server::conn::http1::Builder::new();
@@ -61,7 +64,10 @@ pub(crate) async fn run<T, R, U>(
             .header_read_timeout(config.head)
             // The least that it takes.
             .max_buf_size(head_bytes.max(8192));
-        drive(builder.serve_connection(io, service), phase, |connection| connection.graceful_shutdown()).await
+        drive(builder.serve_connection(io, service), phase, |connection| {
+            connection.graceful_shutdown()
+        })
+        .await
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection broke");
@@ -116,7 +122,11 @@ struct Rewound {
 }
 
 impl AsyncRead for Rewound {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.first.has_remaining() {
             let now = self.first.remaining().min(buf.remaining());
             buf.put_slice(&self.first.split_to(now));
@@ -127,7 +137,11 @@ impl AsyncRead for Rewound {
 }
 
 impl AsyncWrite for Rewound {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.socket).poll_write(cx, buf)
     }
 

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tollgate_chat::{
-    ChatEvent, Completion, FinishMetadata, FinishReason, ReportedUsage, StreamError, dialect::ResponseStream,
+    ChatEvent, Completion, FinishMetadata, FinishReason, ReportedUsage, StreamError,
+    dialect::ResponseStream,
 };
 use tollgate_price::{BillableUsage, Rates};
 use tollgate_x402::Amount;
@@ -88,7 +89,13 @@ impl Course {
 
     /// The upstream is about to be called: under this reservation, with so many input tokens, for at most so many
     /// output tokens.
-    pub(crate) fn begin(&mut self, tokenizer: &'static Tokenizer, cap: Amount, input: u64, limit: u64) {
+    pub(crate) fn begin(
+        &mut self,
+        tokenizer: &'static Tokenizer,
+        cap: Amount,
+        input: u64,
+        limit: u64,
+    ) {
         (self.tokenizer, self.cap, self.input, self.limit) = (Some(tokenizer), cap, input, limit);
     }
 
@@ -135,8 +142,17 @@ impl Course {
             return false;
         };
         let bytes = u64::try_from(text.len()).unwrap_or(u64::MAX);
-        let most = self.text.range().1.saturating_add(self.reasoning.range().1).saturating_add(bytes);
-        let count = if reasoning { &mut self.reasoning } else { &mut self.text };
+        let most = self
+            .text
+            .range()
+            .1
+            .saturating_add(self.reasoning.range().1)
+            .saturating_add(bytes);
+        let count = if reasoning {
+            &mut self.reasoning
+        } else {
+            &mut self.text
+        };
         if most <= self.limit {
             count.push(tokenizer, text);
             return true;
@@ -146,13 +162,19 @@ impl Course {
         count.push(tokenizer, text);
         let fits = self.own_output(tokenizer) <= self.limit;
         if !fits {
-            *(if reasoning { &mut self.reasoning } else { &mut self.text }) = before;
+            *(if reasoning {
+                &mut self.reasoning
+            } else {
+                &mut self.text
+            }) = before;
         }
         fits
     }
 
     fn own_output(&self, tokenizer: &Tokenizer) -> u64 {
-        self.text.total(tokenizer).saturating_add(self.reasoning.total(tokenizer))
+        self.text
+            .total(tokenizer)
+            .saturating_add(self.reasoning.total(tokenizer))
     }
 
     fn finish(&mut self, reason: FinishReason) -> Step {
@@ -186,19 +208,26 @@ impl Course {
                 .with_cached_input(usage.cached_input)
                 .with_reasoning(usage.reasoning)
         });
-        reported.filter(|usage| self.rates.cost(*usage) <= self.cap).unwrap_or_else(|| {
-            let reasoning = self.reasoning.total(tokenizer);
-            let output = self.text.total(tokenizer).saturating_add(reasoning);
-            BillableUsage::new(self.input, output).with_reasoning(reasoning)
-        })
+        reported
+            .filter(|usage| self.rates.cost(*usage) <= self.cap)
+            .unwrap_or_else(|| {
+                let reasoning = self.reasoning.total(tokenizer);
+                let output = self.text.total(tokenizer).saturating_add(reasoning);
+                BillableUsage::new(self.input, output).with_reasoning(reasoning)
+            })
     }
 
     /// What the answer so far is worth, in atomic units. Nothing before its first token: a payer is not charged for a
     /// question that was not answered.
     pub(crate) fn worth(&self) -> Amount {
         let usage = self.usage();
-        let answered = self.end.is_some_and(|reason| reason != FinishReason::Error) || usage.output() > 0;
-        if answered { self.rates.cost(usage) } else { Amount::ZERO }
+        let answered =
+            self.end.is_some_and(|reason| reason != FinishReason::Error) || usage.output() > 0;
+        if answered {
+            self.rates.cost(usage)
+        } else {
+            Amount::ZERO
+        }
     }
 
     /// Why the answer ended, if the upstream or the limit ended it.
@@ -207,7 +236,12 @@ impl Course {
     }
 
     /// The last bytes: of a stream its end, of a plain answer all of it.
-    pub(crate) fn close(&mut self, stopped: Option<StreamError>, metadata: &FinishMetadata, created: u64) -> Bytes {
+    pub(crate) fn close(
+        &mut self,
+        stopped: Option<StreamError>,
+        metadata: &FinishMetadata,
+        created: u64,
+    ) -> Bytes {
         let usage = self.usage();
         match &mut self.writing {
             Writing::Stream(stream) => {
@@ -221,7 +255,97 @@ impl Course {
                 last.extend(stream.closing(metadata));
                 last.into()
             }
-            Writing::Plain(completion) => crate::plain::body(completion, usage, created, Some(metadata)),
+            Writing::Plain(completion) => {
+                crate::plain::body(completion, usage, created, Some(metadata))
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tollgate_chat::{Dialect, InputBound};
+    use tollgate_price::PricePerMillion;
+
+    use super::*;
+
+    fn course(rates: Rates, cap: Amount, input: u64, limit: u64) -> Course {
+        let mut course = Course::new(rates, Writing::Stream(Dialect::DGrid.stream()));
+        course.begin(Tokenizer::load_blocking(), cap, input, limit);
+        course
+    }
+
+    fn event() -> impl Strategy<Value = ChatEvent> {
+        prop_oneof![
+            4 => "[a-z ]{1,12}|[\\PC]{1,6}|[日本語]{1,4}".prop_map(ChatEvent::text),
+            1 => "[a-z ]{1,12}".prop_map(|text| ChatEvent::ReasoningDelta(text.into())),
+            1 => (0..2000u64, 0..2000u64).prop_map(|(input, output)| ChatEvent::Usage(ReportedUsage::new(input, output))),
+            1 => Just(ChatEvent::Start { id: String::new(), model: None }),
+            1 => Just(ChatEvent::Error(StreamError::Truncated)),
+            1 => Just(ChatEvent::Finish(FinishReason::Stop)),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn an_answer_is_never_worth_more_than_its_reservation(
+            input in 0..100u64,
+            paid_output in 1..60u64,
+            prices in (0..1_000_000_000u128, 1..1_000_000_000u128),
+            events in prop::collection::vec(event(), 0..60),
+        ) {
+            let rates = Rates::new(PricePerMillion::from_units(prices.0), PricePerMillion::from_units(prices.1));
+            let bound = InputBound::default().base.into();
+            let cap = rates.worst_case(input + bound, paid_output);
+            let limit = rates.max_output_for(cap, input + bound).unwrap();
+            let mut course = course(rates, cap, input, limit);
+            let mut over = false;
+            let mut text = String::new();
+            for event in events {
+                let step = course.take(&event);
+                prop_assert!(!over || step == Step::Over(None), "nothing follows the end");
+                over |= matches!(step, Step::Over(_));
+                prop_assert!(course.worth() <= cap);
+                if let (ChatEvent::TextDelta(delta), Step::Frame(_)) = (&event, &step) {
+                    text.push_str(delta.as_str());
+                }
+            }
+            prop_assert!(Tokenizer::load_blocking().count(&text) <= limit);
+        }
+    }
+
+    #[test]
+    fn a_question_without_an_answer_is_worth_nothing_and_a_whole_empty_answer_its_input() {
+        let rates = Rates::new(
+            PricePerMillion::from_units(1_000_000),
+            PricePerMillion::from_units(2_000_000),
+        );
+        let cap = Amount::from(1000u64);
+        let mut failed = course(rates, cap, 10, 100);
+        assert_eq!(failed.worth(), Amount::ZERO);
+        failed.take(&ChatEvent::Usage(ReportedUsage::new(10, 0)));
+        failed.fail(&UpstreamError::Timeout { millis: 1 });
+        assert_eq!(failed.worth(), Amount::ZERO);
+
+        let mut empty = course(rates, cap, 10, 100);
+        empty.take(&ChatEvent::Finish(FinishReason::Stop));
+        assert_eq!(empty.worth(), Amount::from(10u64));
+    }
+
+    #[test]
+    fn what_the_upstream_reports_counts_only_when_the_answer_is_whole() {
+        let rates = Rates::new(
+            PricePerMillion::from_units(1_000_000),
+            PricePerMillion::from_units(1_000_000),
+        );
+        let mut course = course(rates, Amount::from(1000u64), 10, 100);
+        course.take(&ChatEvent::Usage(ReportedUsage::new(500, 0)));
+        course.take(&ChatEvent::text("Hello"));
+        assert_eq!(course.worth(), Amount::from(11u64));
+        course.take(&ChatEvent::Finish(FinishReason::Stop));
+        assert_eq!(course.worth(), Amount::from(500u64));
     }
 }

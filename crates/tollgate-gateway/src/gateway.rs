@@ -65,14 +65,25 @@ struct Shared<R, U> {
 
 impl<T, R, U> Clone for Gateway<T, R, U> {
     fn clone(&self) -> Self {
-        Self { paywall: self.paywall.clone(), shared: Arc::clone(&self.shared) }
+        Self {
+            paywall: self.paywall.clone(),
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 
 impl<T, R, U> core::fmt::Debug for Gateway<T, R, U> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let models: Vec<_> = self.shared.catalogue.models.iter().map(|model| model.name.as_str()).collect();
-        f.debug_struct("Gateway").field("models", &models).finish_non_exhaustive()
+        let models: Vec<_> = self
+            .shared
+            .catalogue
+            .models
+            .iter()
+            .map(|model| model.name.as_str())
+            .collect();
+        f.debug_struct("Gateway")
+            .field("models", &models)
+            .finish_non_exhaustive()
     }
 }
 
@@ -82,7 +93,9 @@ impl<T: Till, R: Receipts, U: Upstream> Gateway<T, R, U> {
     /// # Errors
     /// [`ConfigError`].
     pub fn new(config: GatewayConfig<U>, till: T, receipts: R) -> Result<Self, ConfigError> {
-        Self::with(config, till, receipts, Arc::new(SystemClock), || async { Vec::new() })
+        Self::with(config, till, receipts, Arc::new(SystemClock), || async {
+            Vec::new()
+        })
     }
 
     /// The same with a clock of its own, and ready only while all the checks that `readiness` makes are good.
@@ -114,7 +127,10 @@ impl<T: Till, R: Receipts, U: Upstream> Gateway<T, R, U> {
             drain,
             readiness: Box::new(move || Box::pin(readiness())),
         };
-        Ok(Self { paywall: layer.layer(Answering::new(catalogue)), shared: Arc::new(shared) })
+        Ok(Self {
+            paywall: layer.layer(Answering::new(catalogue)),
+            shared: Arc::new(shared),
+        })
     }
 
     /// The handle on the open payments: [`serve`](crate::serve()) drains by it.
@@ -140,7 +156,9 @@ impl<'a> Route<'a> {
             "/v1/models" => Self::Models,
             "/healthz" => Self::Health,
             "/readyz" => Self::Ready,
-            path => path.strip_prefix("/x402/v1/payments/").map_or(Self::Nothing, Self::Payment),
+            path => path
+                .strip_prefix("/x402/v1/payments/")
+                .map_or(Self::Nothing, Self::Payment),
         }
     }
 }
@@ -164,12 +182,16 @@ where
         let state = match (Route::of(request.uri().path()), request.method()) {
             (Route::Nothing, _) => State::now(not_found()),
             (_, &Method::OPTIONS) => State::now(preflight()),
-            (Route::Chat, &Method::GET | &Method::HEAD | &Method::POST) => {
-                State::Chat { answer: self.paywall.call(request) }
-            }
-            (Route::Chat, _) => State::now(method_not_allowed(HeaderValue::from_static("GET, HEAD, POST, OPTIONS"))),
+            (Route::Chat, &Method::GET | &Method::HEAD | &Method::POST) => State::Chat {
+                answer: self.paywall.call(request),
+            },
+            (Route::Chat, _) => State::now(method_not_allowed(HeaderValue::from_static(
+                "GET, HEAD, POST, OPTIONS",
+            ))),
             (route, &Method::GET | &Method::HEAD) => self.look(&route),
-            (_, _) => State::now(method_not_allowed(HeaderValue::from_static("GET, HEAD, OPTIONS"))),
+            (_, _) => State::now(method_not_allowed(HeaderValue::from_static(
+                "GET, HEAD, OPTIONS",
+            ))),
         };
         RouteFuture { state }
     }
@@ -185,12 +207,19 @@ where
     fn look<B: Body>(&self, route: &Route<'_>) -> State<T, U, B> {
         match route {
             Route::Payment(id) => match id.parse() {
-                Ok(id) => State::Later { answer: Box::pin(payment(Arc::clone(&self.shared), id)) },
+                Ok(id) => State::Later {
+                    answer: Box::pin(payment(Arc::clone(&self.shared), id)),
+                },
                 Err(_) => State::now(no_payment()),
             },
             Route::Models => State::now(json(StatusCode::OK, models::list(&self.shared.catalogue))),
-            Route::Health => State::now(uncached(json(StatusCode::OK, r#"{"status":"ok"}"#.to_owned()))),
-            Route::Ready => State::Later { answer: Box::pin(ready(Arc::clone(&self.shared))) },
+            Route::Health => State::now(uncached(json(
+                StatusCode::OK,
+                r#"{"status":"ok"}"#.to_owned(),
+            ))),
+            Route::Ready => State::Later {
+                answer: Box::pin(ready(Arc::clone(&self.shared))),
+            },
             Route::Chat | Route::Nothing => State::now(not_found()),
         }
     }
@@ -225,7 +254,9 @@ pin_project! {
 
 impl<T: Till, U: Upstream, B: Body> State<T, U, B> {
     const fn now(response: Response<GatewayBody<U>>) -> Self {
-        Self::Now { response: Some(response) }
+        Self::Now {
+            response: Some(response),
+        }
     }
 }
 
@@ -247,7 +278,10 @@ impl<T: Till, U: Upstream, B: Body> Future for RouteFuture<T, U, B> {
     }
 }
 
-async fn payment<R: Receipts, U, B: From<Bytes>>(shared: Arc<Shared<R, U>>, id: PaymentId) -> Response<B> {
+async fn payment<R: Receipts, U, B: From<Bytes>>(
+    shared: Arc<Shared<R, U>>,
+    id: PaymentId,
+) -> Response<B> {
     match shared.receipts.status(id).await {
         Ok(Some((mut status, memo))) => {
             Memo::tell(&memo, &mut status);
@@ -256,7 +290,9 @@ async fn payment<R: Receipts, U, B: From<Bytes>>(shared: Arc<Shared<R, U>>, id: 
         Ok(None) => no_payment(),
         Err(error) => {
             tracing::error!(%error, "a payment's status was not told");
-            Problem::new(ErrorCode::LedgerUnavailable, "the ledger cannot be read").retry_after(2).to_response()
+            Problem::new(ErrorCode::LedgerUnavailable, "the ledger cannot be read")
+                .retry_after(2)
+                .to_response()
         }
     }
 }
@@ -271,20 +307,33 @@ async fn ready<R: Receipts, U, B: From<Bytes>>(shared: Arc<Shared<R, U>>) -> Res
     let checks = (shared.readiness)().await;
     let draining = shared.drain.has_begun();
     let ready = !draining && checks.iter().all(|check| check.ok);
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = serde_json::to_string(&Readiness { ready, draining, checks });
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let body = serde_json::to_string(&Readiness {
+        ready,
+        draining,
+        checks,
+    });
     uncached(json(status, body.unwrap_or_default()))
 }
 
 fn json<B: From<Bytes>>(status: StatusCode, body: String) -> Response<B> {
     let mut response = Response::new(B::from(Bytes::from(body)));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     response
 }
 
 fn uncached<B>(mut response: Response<B>) -> Response<B> {
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -317,6 +366,10 @@ struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+        Timestamp(
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
+        )
     }
 }

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tollgate_chat::ChatRequest;
-use tollgate_x402::Amount;
+use tollgate_payment::port::Admitted;
+use tollgate_x402::{Amount, PaymentId};
 
 use crate::{catalogue::Model, course::SharedCourse};
 
@@ -26,6 +27,8 @@ pub(crate) struct Handover<U>(Arc<Mutex<Option<Job<U>>>>);
 pub(crate) struct Job<U> {
     pub(crate) order: Order<U>,
     pub(crate) course: SharedCourse,
+    /// The payment.
+    pub(crate) id: PaymentId,
     /// What was reserved, in atomic units.
     pub(crate) cap: Amount,
 }
@@ -37,8 +40,14 @@ impl<U> Clone for Handover<U> {
 }
 
 impl<U> Handover<U> {
-    pub(crate) fn new(order: Order<U>, course: SharedCourse, cap: Amount) -> Self {
-        Self(Arc::new(Mutex::new(Some(Job { order, course, cap }))))
+    pub(crate) fn new(order: Order<U>, course: SharedCourse, admitted: &Admitted) -> Self {
+        let job = Job {
+            order,
+            course,
+            id: admitted.id,
+            cap: admitted.cap,
+        };
+        Self(Arc::new(Mutex::new(Some(job))))
     }
 
     pub(crate) fn take(&self) -> Option<Job<U>> {

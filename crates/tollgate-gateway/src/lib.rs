@@ -16,8 +16,8 @@ mod body;
 mod catalogue;
 mod config;
 mod connection;
-mod course;
 mod cors;
+mod course;
 mod gateway;
 mod handover;
 mod memo;
@@ -37,4 +37,6 @@ pub use receipts::{Check, Receipts, ReceiptsError};
 pub use serve::{Drained, ServeConfig, serve};
 pub use tariff::{InferenceMeter, InferenceTariff};
 pub use tokens::Tokenizer;
-pub use upstream::{AnyUpstream, EchoUpstream, OpenAiConfig, OpenAiUpstream, Upstream, UpstreamError};
+pub use upstream::{
+    AnyUpstream, EchoUpstream, OpenAiConfig, OpenAiUpstream, Upstream, UpstreamError,
+};

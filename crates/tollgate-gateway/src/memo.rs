@@ -18,12 +18,20 @@ pub(crate) struct Memo {
 impl Memo {
     /// Before the answer.
     pub(crate) fn asked(model: &str) -> Self {
-        Self { model: model.to_owned(), usage: None, calculated: None }
+        Self {
+            model: model.to_owned(),
+            usage: None,
+            calculated: None,
+        }
     }
 
     /// After it.
     pub(crate) fn answered(model: &str, usage: BillableUsage, calculated: Amount) -> Self {
-        Self { model: model.to_owned(), usage: Some(usage.into()), calculated: Some(calculated) }
+        Self {
+            model: model.to_owned(),
+            usage: Some(usage.into()),
+            calculated: Some(calculated),
+        }
     }
 
     pub(crate) fn to_json(&self) -> Option<String> {
@@ -47,7 +55,9 @@ mod tests {
 
     #[test]
     fn the_memo_of_the_longest_name_fits_and_reads_back() {
-        let usage = BillableUsage::new(u64::MAX, u64::MAX).with_cached_input(u64::MAX).with_reasoning(u64::MAX);
+        let usage = BillableUsage::new(u64::MAX, u64::MAX)
+            .with_cached_input(u64::MAX)
+            .with_reasoning(u64::MAX);
         let memo = Memo::answered(&"\u{1}".repeat(256), usage, Amount::MAX);
         let json = memo.to_json().unwrap();
         assert!(json.len() <= 2048, "{}", json.len());

@@ -47,7 +47,11 @@ struct Pricing {
 }
 
 pub(crate) fn list<U: Upstream>(catalogue: &Catalogue<U>) -> String {
-    let data: Vec<_> = catalogue.models.iter().map(|model| describe(model, catalogue)).collect();
+    let data: Vec<_> = catalogue
+        .models
+        .iter()
+        .map(|model| describe(model, catalogue))
+        .collect();
     let list = List {
         object: "list",
         has_more: false,
@@ -70,7 +74,10 @@ fn describe<'a, U: Upstream>(model: &'a Model<U>, catalogue: &Catalogue<U>) -> E
         created_at: "1970-01-01T00:00:00Z",
         owned_by: "tollgate",
         display_name: &model.name,
-        description: model.description.as_deref().or_else(|| model.upstream.remark()),
+        description: model
+            .description
+            .as_deref()
+            .or_else(|| model.upstream.remark()),
         aliases: &model.aliases,
         max_output_tokens: model.max_output,
         pricing: Pricing {

@@ -40,12 +40,19 @@ pub struct Check {
 impl Check {
     /// A check.
     pub const fn new(name: &'static str, ok: bool) -> Self {
-        Self { name, ok, detail: None }
+        Self {
+            name,
+            ok,
+            detail: None,
+        }
     }
 
     /// The same with what was seen.
     #[must_use]
     pub fn detail(self, detail: impl Into<String>) -> Self {
-        Self { detail: Some(detail.into()), ..self }
+        Self {
+            detail: Some(detail.into()),
+            ..self
+        }
     }
 }

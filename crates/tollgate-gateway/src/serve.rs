@@ -86,7 +86,9 @@ where
 {
     tokio::spawn(Tokenizer::load());
     let drain = gateway.drain();
-    let slots = Arc::new(Semaphore::new(config.connections.clamp(1, Semaphore::MAX_PERMITS)));
+    let slots = Arc::new(Semaphore::new(
+        config.connections.clamp(1, Semaphore::MAX_PERMITS),
+    ));
     let phase = watch::Sender::new(Phase::Open);
     let open = {
         let accepting = accept(&listener, &gateway, &config, &slots, &phase);
@@ -111,7 +113,11 @@ where
     // Everything is charged; the last bytes may still be on their way.
     phase.send_replace(Phase::Closing);
     let flushed = timeout(config.flush, phase.closed()).await;
-    let cut = if flushed.is_ok() { 0 } else { phase.receiver_count() };
+    let cut = if flushed.is_ok() {
+        0
+    } else {
+        phase.receiver_count()
+    };
     phase.send_replace(Phase::Gone);
     phase.closed().await;
     tracing::info!(open, cut, "drained");
@@ -158,7 +164,10 @@ async fn accept<T, R, U>(
 /// An error of one connection is passed over; when the process is out of descriptors, others must end first.
 async fn pause(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
+    if matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    ) {
         return;
     }
     tracing::error!(%error, "no connection can be accepted");

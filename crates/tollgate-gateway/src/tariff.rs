@@ -12,8 +12,8 @@ use tollgate_x402::{Amount, Clock, ErrorCode};
 use crate::{
     catalogue::{Catalogue, Model},
     course::{Course, SharedCourse, Writing},
-    memo::Memo,
     handover::{Handover, Order},
+    memo::Memo,
     tokens::Tokenizer,
     upstream::Upstream,
 };
@@ -36,19 +36,34 @@ struct Shared<U> {
 
 impl<U> Clone for InferenceTariff<U> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 
 impl<U> core::fmt::Debug for InferenceTariff<U> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("InferenceTariff").field("models", &self.shared.catalogue.models.len()).finish_non_exhaustive()
+        f.debug_struct("InferenceTariff")
+            .field("models", &self.shared.catalogue.models.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl<U> InferenceTariff<U> {
-    pub(crate) fn new(catalogue: Arc<Catalogue<U>>, clock: Arc<dyn Clock>, completion_bytes: usize) -> Self {
-        Self { shared: Arc::new(Shared { catalogue, clock, drain: OnceLock::new(), completion_bytes }) }
+    pub(crate) fn new(
+        catalogue: Arc<Catalogue<U>>,
+        clock: Arc<dyn Clock>,
+        completion_bytes: usize,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                catalogue,
+                clock,
+                drain: OnceLock::new(),
+                completion_bytes,
+            }),
+        }
     }
 
     /// Tells the meters of a shutdown apart from other cuts.
@@ -61,8 +76,13 @@ impl<U> InferenceTariff<U> {
         let quote = model.rates.quote(input, max_output);
         // Where a bound of the input alone is above what is ever charged, the exact count decides, once it is paid for.
         let worst = quote.amount().min(catalogue.max_charge);
-        let least = quote.minimum(catalogue.least_output).min(catalogue.max_charge);
-        Ask { resource: catalogue.resource.clone(), pricing: Pricing::Metered { worst, least } }
+        let least = quote
+            .minimum(catalogue.least_output)
+            .min(catalogue.max_charge);
+        Ask {
+            resource: catalogue.resource.clone(),
+            pricing: Pricing::Metered { worst, least },
+        }
     }
 
     fn meter(&self, model: &str, order: Option<Order<U>>, course: Course) -> InferenceMeter<U> {
@@ -84,9 +104,14 @@ impl<U: Upstream> Tariff for InferenceTariff<U> {
         if parts.method == Method::GET || parts.method == Method::HEAD {
             let model = &catalogue.default;
             let course = Course::new(model.rates, Writing::Stream(Dialect::DGrid.stream()));
-            return Ok((self.priced(model, ORDINARY_INPUT, model.max_output.into()), self.meter(&model.name, None, course)));
+            return Ok((
+                self.priced(model, ORDINARY_INPUT, model.max_output.into()),
+                self.meter(&model.name, None, course),
+            ));
         }
-        let request = Dialect::DGrid.decode_request(body, &catalogue.reading).map_err(unreadable)?;
+        let request = Dialect::DGrid
+            .decode_request(body, &catalogue.reading)
+            .map_err(unreadable)?;
         let model = match &request.model {
             None => &catalogue.default,
             Some(name) => catalogue.find(name).ok_or_else(unknown_model)?,
@@ -94,12 +119,20 @@ impl<U: Upstream> Tariff for InferenceTariff<U> {
         let files = request.files().next().is_some();
         if files && !model.upstream.takes_files() {
             let message = "this model reads text alone: send no files";
-            return Err(Unpriced::Refused(Problem::new(ErrorCode::InvalidRequest, message)));
+            return Err(Unpriced::Refused(Problem::new(
+                ErrorCode::InvalidRequest,
+                message,
+            )));
         }
-        let max_output = request.max_output_tokens.unwrap_or(model.max_output).clamp(1, model.max_output);
+        let max_output = request
+            .max_output_tokens
+            .unwrap_or(model.max_output)
+            .clamp(1, model.max_output);
         let short = !files && request.content_bytes() <= catalogue.counted_bytes;
         // Loading the table is not for a request that nobody paid for.
-        let counted = Tokenizer::loaded().filter(|_| short).map(|tokenizer| tokenizer.count_request(&request));
+        let counted = Tokenizer::loaded()
+            .filter(|_| short)
+            .map(|tokenizer| tokenizer.count_request(&request));
         let input = counted.map_or_else(
             || catalogue.input.of(&request),
             |tokens| catalogue.input.around(&request, tokens),
@@ -109,10 +142,19 @@ impl<U: Upstream> Tariff for InferenceTariff<U> {
             Writing::Stream(Dialect::DGrid.stream())
         } else {
             // The paywall names the payment; until then the answer has no id.
-            Writing::Plain(Completion::new(String::new(), model.name.clone(), self.shared.completion_bytes))
+            Writing::Plain(Completion::new(
+                String::new(),
+                model.name.clone(),
+                self.shared.completion_bytes,
+            ))
         };
         let course = Course::new(model.rates, writing);
-        let order = Order { model: Arc::clone(model), max_output, counted, request };
+        let order = Order {
+            model: Arc::clone(model),
+            max_output,
+            counted,
+            request,
+        };
         let name = order.model.name.clone();
         Ok((ask, self.meter(&name, Some(order), course)))
     }
@@ -128,7 +170,10 @@ fn unreadable(error: RequestError) -> Unpriced {
 
 fn unknown_model() -> Unpriced {
     // The name is the caller's text: it is not sent back.
-    Unpriced::Refused(Problem::new(ErrorCode::UnknownModel, "there is no model of this name here"))
+    Unpriced::Refused(Problem::new(
+        ErrorCode::UnknownModel,
+        "there is no model of this name here",
+    ))
 }
 
 /// Measures one answer.
@@ -142,7 +187,10 @@ pub struct InferenceMeter<U> {
 
 impl<U> core::fmt::Debug for InferenceMeter<U> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("InferenceMeter").field("model", &self.model).field("course", &self.course).finish_non_exhaustive()
+        f.debug_struct("InferenceMeter")
+            .field("model", &self.model)
+            .field("course", &self.course)
+            .finish_non_exhaustive()
     }
 }
 
@@ -153,7 +201,7 @@ impl<U: Upstream> Meter for InferenceMeter<U> {
             completion.id = format!("chatcmpl-{}", admitted.id);
         }
         if let Some(order) = self.order.take() {
-            extensions.insert(Handover::new(order, self.course.clone(), admitted.cap));
+            extensions.insert(Handover::new(order, self.course.clone(), admitted));
         }
     }
 
@@ -179,8 +227,13 @@ impl<U: Upstream> Meter for InferenceMeter<U> {
             _ => Some(StreamError::Truncated),
         };
         let charge = &ending.charge;
-        let metadata = FinishMetadata::new(course.usage().total(), charge.left, charge.calculated, charge.amount)
-            .with("paymentId", ending.admitted.id.to_string());
+        let metadata = FinishMetadata::new(
+            course.usage().total(),
+            charge.left,
+            charge.calculated,
+            charge.amount,
+        )
+        .with("paymentId", ending.admitted.id.to_string());
         Some(course.close(stopped, &metadata, self.tariff.shared.clock.now().0))
     }
 }

@@ -18,7 +18,8 @@ use crate::{
 };
 
 /// What it says before it repeats.
-const INTRODUCTION: &str = "This is tollgate's built-in echo engine, not a language model. You said:";
+const INTRODUCTION: &str =
+    "This is tollgate's built-in echo engine, not a language model. You said:";
 
 /// Repeats what it is told, word by word, and says that it does. For trying a gateway out without a model.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,7 +33,9 @@ impl EchoUpstream {
 
     /// An engine that answers at once.
     pub const fn new() -> Self {
-        Self { delay: Duration::ZERO }
+        Self {
+            delay: Duration::ZERO,
+        }
     }
 
     /// An engine that waits so long before each word.
@@ -46,7 +49,11 @@ impl Upstream for EchoUpstream {
 
     async fn chat(&self, request: ChatRequest) -> Result<EchoEvents, UpstreamError> {
         let tokenizer = Tokenizer::load().await;
-        let said = request.messages.iter().rev().find(|message| message.role == Role::User);
+        let said = request
+            .messages
+            .iter()
+            .rev()
+            .find(|message| message.role == Role::User);
         let said: Vec<&str> = said
             .into_iter()
             .flat_map(|message| &message.content)
@@ -115,7 +122,10 @@ impl EchoEvents {
         match self.step {
             Step::Start => {
                 self.step = Step::Words;
-                Some(ChatEvent::Start { id: String::new(), model: self.model.take() })
+                Some(ChatEvent::Start {
+                    id: String::new(),
+                    model: self.model.take(),
+                })
             }
             Step::Words => match self.word() {
                 Some(word) => Some(word),
@@ -125,7 +135,10 @@ impl EchoEvents {
                         _ => FinishReason::Stop,
                     };
                     self.step = Step::Finish(reason);
-                    Some(ChatEvent::Usage(ReportedUsage::new(self.input, self.count.total(self.tokenizer))))
+                    Some(ChatEvent::Usage(ReportedUsage::new(
+                        self.input,
+                        self.count.total(self.tokenizer),
+                    )))
                 }
             },
             Step::Finish(reason) => {

@@ -25,7 +25,10 @@ pub trait Upstream: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`UpstreamError`]: the server did not begin to answer.
-    fn chat(&self, request: ChatRequest) -> impl Future<Output = Result<Self::Events, UpstreamError>> + Send;
+    fn chat(
+        &self,
+        request: ChatRequest,
+    ) -> impl Future<Output = Result<Self::Events, UpstreamError>> + Send;
 
     /// What it is, for the list of models, if it is not a model.
     fn remark(&self) -> Option<&'static str> {

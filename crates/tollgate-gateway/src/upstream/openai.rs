@@ -14,7 +14,7 @@ use futures_core::Stream;
 use http::{HeaderValue, header};
 use http_body::Body;
 use reqwest::{Client, Url, redirect};
-use tokio::time::{Instant, Sleep, sleep, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
 use tollgate_chat::{
     ChatEvent, ChatRequest, StreamError,
     upstream::openai::{OpenAiOptions, OpenAiStream, decode_completion, decode_error},
@@ -26,6 +26,9 @@ use crate::upstream::{Upstream, UpstreamError};
 const ERROR_BYTES: usize = 16 * 1024;
 /// The longest plain answer of a server that does not stream, in bytes.
 const PLAIN_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long the end of a body that is over in every other way is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where a model server is, and how long it is waited for.
 #[derive(Clone, Debug)]
@@ -65,7 +68,9 @@ pub struct ApiKey(HeaderValue);
 
 /// A key that cannot be sent in a header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the API key holds characters that cannot be sent in a header: look for a line feed or a quote too much")]
+#[error(
+    "the API key holds characters that cannot be sent in a header: look for a line feed or a quote too much"
+)]
 pub struct ApiKeyError;
 
 impl ApiKey {
@@ -77,6 +82,14 @@ impl ApiKey {
         let mut value = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| ApiKeyError)?;
         value.set_sensitive(true);
         Ok(Self(value))
+    }
+}
+
+impl core::str::FromStr for ApiKey {
+    type Err = ApiKeyError;
+
+    fn from_str(key: &str) -> Result<Self, ApiKeyError> {
+        Self::new(key)
     }
 }
 
@@ -113,7 +126,9 @@ struct Inner {
 impl fmt::Debug for OpenAiUpstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The URL may carry a password.
-        f.debug_struct("OpenAiUpstream").field("host", &self.inner.url.host_str()).finish_non_exhaustive()
+        f.debug_struct("OpenAiUpstream")
+            .field("host", &self.inner.url.host_str())
+            .finish_non_exhaustive()
     }
 }
 
@@ -124,7 +139,9 @@ impl OpenAiUpstream {
     /// [`OpenAiUrlError`].
     pub fn new(config: OpenAiConfig) -> Result<Self, OpenAiUrlError> {
         let url = format!("{}/chat/completions", config.base_url.trim_end_matches('/'));
-        let url = Url::parse(&url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let url = Url::parse(&url)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         let client = Client::builder()
             .tcp_nodelay(true)
             .connect_timeout(config.connect_timeout)
@@ -133,11 +150,25 @@ impl OpenAiUpstream {
             .no_proxy()
             .build()
             .map_err(|error| OpenAiUrlError::Tls(error.without_url().to_string()))?;
-        Ok(Self { inner: Arc::new(Inner { client, url: url.ok_or(OpenAiUrlError::Url)?, config }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                client,
+                url: url.ok_or(OpenAiUrlError::Url)?,
+                config,
+            }),
+        })
     }
 
-    async fn open(&self, request: &ChatRequest, deadline: Deadline) -> Result<OpenAiEvents, UpstreamError> {
-        let Inner { client, url, config } = self.inner.as_ref();
+    async fn open(
+        &self,
+        request: &ChatRequest,
+        deadline: Deadline,
+    ) -> Result<OpenAiEvents, UpstreamError> {
+        let Inner {
+            client,
+            url,
+            config,
+        } = self.inner.as_ref();
         let mut call = client
             .post(url.clone())
             .header(header::CONTENT_TYPE, "application/json")
@@ -209,7 +240,9 @@ pub struct OpenAiEvents {
 
 impl fmt::Debug for OpenAiEvents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenAiEvents").field("over", &self.over).finish_non_exhaustive()
+        f.debug_struct("OpenAiEvents")
+            .field("over", &self.over)
+            .finish_non_exhaustive()
     }
 }
 
@@ -220,10 +253,14 @@ impl Stream for OpenAiEvents {
         let this = &mut *self;
         loop {
             if let Some(event) = this.plain.pop_front().or_else(|| this.decoder.next_event()) {
-                if matches!(event, ChatEvent::TextDelta(_) | ChatEvent::ReasoningDelta(_)) {
+                if matches!(
+                    event,
+                    ChatEvent::TextDelta(_) | ChatEvent::ReasoningDelta(_)
+                ) {
                     this.deadline = Deadline::unset(this.idle);
                 }
                 if event.is_last() {
+                    this.keep_connection(cx);
                     this.end();
                 }
                 return Poll::Ready(Some(Ok(event)));
@@ -259,11 +296,28 @@ impl OpenAiEvents {
         self.sleep = None;
     }
 
+    /// After the last event the body has nothing more but its end. Once that is read, the connection serves the next
+    /// request; without it, it would be closed.
+    fn keep_connection(&mut self, cx: &mut Context<'_>) {
+        let Some(mut body) = self.body.take() else {
+            return;
+        };
+        if !self.decoder.is_done() || !matches!(Pin::new(&mut body).poll_frame(cx), Poll::Pending) {
+            return;
+        }
+        tokio::spawn(timeout(PATIENCE, async move {
+            // A server that goes on talking is not waited for.
+            let _ = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
+        }));
+    }
+
     /// Nothing is there: the time is counted from the first look that found nothing, so that a slow reader of ours is
     /// not taken for a slow server.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<ChatEvent, UpstreamError>>> {
         let at = self.deadline.set();
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep(Duration::ZERO)));
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(sleep(Duration::ZERO)));
         if sleep.deadline() != at {
             sleep.as_mut().reset(at);
         }
@@ -289,13 +343,22 @@ impl Deadline {
     fn after(after: Duration) -> Self {
         // A duration beyond what the clock counts is a year.
         let now = Instant::now();
-        let at = now.checked_add(after).or_else(|| now.checked_add(Duration::from_secs(31_536_000)));
-        Self { after, at: at.unwrap_or(now), set: true }
+        let at = now
+            .checked_add(after)
+            .or_else(|| now.checked_add(Duration::from_secs(31_536_000)));
+        Self {
+            after,
+            at: at.unwrap_or(now),
+            set: true,
+        }
     }
 
     /// So long from when it is [set](Self::set).
     fn unset(after: Duration) -> Self {
-        Self { set: false, ..Self::after(after) }
+        Self {
+            set: false,
+            ..Self::after(after)
+        }
     }
 
     fn set(&mut self) -> Instant {
@@ -306,13 +369,22 @@ impl Deadline {
     }
 
     fn passed(&self) -> UpstreamError {
-        UpstreamError::Timeout { millis: self.after.as_millis() }
+        UpstreamError::Timeout {
+            millis: self.after.as_millis(),
+        }
     }
 }
 
 fn is_event_stream(headers: &http::HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .map(HeaderValue::as_bytes)
+        .unwrap_or_default();
+    let kind = kind
+        .split(|byte| *byte == b';')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
     // Servers that stream without saying so are rarer than ones that answer plainly and say so.
     !kind.eq_ignore_ascii_case(b"application/json")
 }

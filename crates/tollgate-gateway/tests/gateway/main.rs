@@ -1,0 +1,9 @@
+//! The gateway over a real till, a ledger in memory and a model server of our own that speaks HTTP.
+
+mod failures;
+mod mock;
+mod plain;
+mod routes;
+mod server;
+mod shop;
+mod stream;
