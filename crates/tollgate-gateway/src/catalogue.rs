@@ -125,3 +125,101 @@ fn is_base_url(url: &str) -> bool {
                 .all(|b| b.is_ascii_graphic() && !b"?#\"<>\\".contains(&b))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use tollgate_price::{PricePerMillion, TableError};
+
+    use super::*;
+    use crate::{EchoUpstream, Limits, ModelConfig};
+
+    fn model(name: &str, aliases: &[&str]) -> ModelConfig<EchoUpstream> {
+        let dollar = PricePerMillion::from_units(1_000_000_000_000_000_000);
+        ModelConfig {
+            name: name.to_owned(),
+            aliases: aliases.iter().map(|alias| (*alias).to_owned()).collect(),
+            description: None,
+            upstream: Arc::new(EchoUpstream::new()),
+            upstream_model: None,
+            rates: Rates::new(dollar, dollar),
+            max_output_tokens: 100,
+        }
+    }
+
+    fn config(models: Vec<ModelConfig<EchoUpstream>>) -> GatewayConfig<EchoUpstream> {
+        GatewayConfig {
+            public_url: "https://api.example.com/".to_owned(),
+            description: "LLM inference".to_owned(),
+            models,
+            default_model: "a".to_owned(),
+            max_charge: Amount::from(990_000_000_000_000_000_u64),
+            limits: Limits::default(),
+        }
+    }
+
+    #[test]
+    fn models_are_found_by_name_and_alias_and_the_resource_is_the_public_url() {
+        let catalogue = Catalogue::new(config(vec![model("a", &["x"]), model("b", &[])])).unwrap();
+        assert_eq!(catalogue.find("x").unwrap().name, "a");
+        assert_eq!(catalogue.find("b").unwrap().upstream_model, "b");
+        assert!(catalogue.find("c").is_none());
+        assert_eq!(catalogue.resource.url, "https://api.example.com/x402/v1");
+    }
+
+    #[test]
+    fn each_mistake_of_the_operator_is_named() {
+        let refused = |config| Catalogue::new(config).unwrap_err();
+        let one = || config(vec![model("a", &[])]);
+        for url in [
+            "",
+            "api.example.com",
+            "ftp://a",
+            "https://",
+            "https:///x",
+            "https://a?b",
+            "https://a#b",
+            "https://a b",
+        ] {
+            assert_eq!(
+                refused(GatewayConfig {
+                    public_url: url.to_owned(),
+                    ..one()
+                }),
+                ConfigError::PublicUrl,
+                "{url}"
+            );
+        }
+        assert_eq!(refused(config(vec![])), ConfigError::NoModels);
+        let twice = ConfigError::Names(TableError::Duplicate("a".to_owned()));
+        assert_eq!(
+            refused(config(vec![model("a", &[]), model("b", &["a"])])),
+            twice
+        );
+        let default = GatewayConfig {
+            default_model: "z".to_owned(),
+            ..one()
+        };
+        assert_eq!(refused(default), ConfigError::DefaultModel("z".to_owned()));
+        let free = ModelConfig {
+            rates: Rates::default(),
+            ..model("a", &[])
+        };
+        assert_eq!(
+            refused(config(vec![free])),
+            ConfigError::FreeModel("a".to_owned())
+        );
+        let silent = ModelConfig {
+            max_output_tokens: 0,
+            ..model("a", &[])
+        };
+        assert_eq!(
+            refused(config(vec![silent])),
+            ConfigError::NoOutput("a".to_owned())
+        );
+        let low = GatewayConfig {
+            max_charge: Amount::from(1000u64),
+            ..one()
+        };
+        assert!(matches!(refused(low), ConfigError::MaxCharge { .. }));
+    }
+}

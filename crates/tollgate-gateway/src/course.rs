@@ -298,7 +298,7 @@ mod tests {
             events in prop::collection::vec(event(), 0..60),
         ) {
             let rates = Rates::new(PricePerMillion::from_units(prices.0), PricePerMillion::from_units(prices.1));
-            let bound = InputBound::default().base.into();
+            let bound = u64::from(InputBound::default().base);
             let cap = rates.worst_case(input + bound, paid_output);
             let limit = rates.max_output_for(cap, input + bound).unwrap();
             let mut course = course(rates, cap, input, limit);

@@ -31,7 +31,7 @@ const PLAIN_BYTES: usize = 16 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where a model server is, and how long it is waited for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct OpenAiConfig {
     /// The base URL of its API, such as `http://127.0.0.1:8000/v1`: `/chat/completions` is put behind it.
@@ -59,6 +59,19 @@ impl OpenAiConfig {
             first_token_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(60),
         }
+    }
+}
+
+impl fmt::Debug for OpenAiConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL may carry a password.
+        f.debug_struct("OpenAiConfig")
+            .field("api_key", &self.api_key)
+            .field("options", &self.options)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("first_token_timeout", &self.first_token_timeout)
+            .field("idle_timeout", &self.idle_timeout)
+            .finish_non_exhaustive()
     }
 }
 
@@ -423,4 +436,39 @@ fn chain(error: &dyn core::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_passwords_show_in_no_debug_output() {
+        let mut config = OpenAiConfig::new("http://user:hunter2@127.0.0.1:1/v1");
+        config.api_key = Some("sk-secret".parse().unwrap());
+        let shown = format!("{:?}", config.api_key);
+        assert!(!shown.contains("secret"), "{shown}");
+        let shown = format!("{config:?}");
+        assert!(
+            !shown.contains("secret") && !shown.contains("hunter2"),
+            "{shown}"
+        );
+        let shown = format!("{:?}", OpenAiUpstream::new(config).unwrap());
+        assert!(
+            !shown.contains("secret") && !shown.contains("hunter2"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_url_and_no_key_is_refused() {
+        for url in ["", "127.0.0.1:8000", "ftp://a/v1", "file:///etc"] {
+            assert_eq!(
+                OpenAiUpstream::new(OpenAiConfig::new(url)).unwrap_err(),
+                OpenAiUrlError::Url,
+                "{url}"
+            );
+        }
+        assert_eq!(ApiKey::new("sk\n").unwrap_err(), ApiKeyError);
+    }
 }
