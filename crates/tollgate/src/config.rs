@@ -372,3 +372,6 @@ impl Source {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
