@@ -24,8 +24,15 @@ pin_project! {
         first: Bytes,
         rest: BytesMut,
         limit: usize,
+        over: bool,
+        // How much more of a body that is too large is read and thrown away: a connection that is closed while its
+        // client still writes loses the answer that says so.
+        patience: usize,
     }
 }
+
+/// A body of up to so many times the limit is read to its end before it is refused.
+const DISCARDED: usize = 4;
 
 /// Why there is no body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,10 +67,12 @@ impl ReadError {
 
 impl<B: Body> Read<B> {
     /// # Errors
-    /// [`ReadError::TooLarge`], if the body says so itself.
+    /// [`ReadError::TooLarge`], if the body says itself that it is far too large.
     pub(crate) fn new(body: B, bounds: &Bounds) -> Result<Self, ReadError> {
         let limit = bounds.request_bytes;
-        if usize::try_from(body.size_hint().lower()).map_or(true, |length| length > limit) {
+        let patience = limit.saturating_mul(DISCARDED);
+        let length = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        if length > patience {
             return Err(ReadError::TooLarge);
         }
         let time = sleep(bounds.request_timeout);
@@ -73,6 +82,8 @@ impl<B: Body> Read<B> {
             first: Bytes::new(),
             rest: BytesMut::new(),
             limit,
+            over: length > limit,
+            patience,
         })
     }
 }
@@ -89,6 +100,7 @@ impl<B: Body> Future for Read<B> {
                     Err(_trailers) => continue,
                 },
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(ReadError::Broken)),
+                Poll::Ready(None) if *this.over => return Poll::Ready(Err(ReadError::TooLarge)),
                 Poll::Ready(None) => {
                     let first = core::mem::take(this.first);
                     let rest = core::mem::take(this.rest);
@@ -102,8 +114,15 @@ impl<B: Body> Future for Read<B> {
             };
             // Either the body is in `first`, or it is in `rest`.
             let read = this.first.len().max(this.rest.len());
-            if read.saturating_add(data.remaining()) > *this.limit {
-                return Poll::Ready(Err(ReadError::TooLarge));
+            *this.over |= read.saturating_add(data.remaining()) > *this.limit;
+            if *this.over {
+                *this.first = Bytes::new();
+                *this.rest = BytesMut::new();
+                match this.patience.checked_sub(data.remaining()) {
+                    Some(left) => *this.patience = left,
+                    None => return Poll::Ready(Err(ReadError::TooLarge)),
+                }
+                continue;
             }
             if read == 0 {
                 *this.first = data.copy_to_bytes(data.remaining());
