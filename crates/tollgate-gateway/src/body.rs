@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use http_body::{Body, Frame, SizeHint};
 use tollgate_chat::ChatEvent;
-use tollgate_x402::{Amount, PaymentId};
+use tollgate_x402::PaymentId;
 
 use crate::{
     course::{SharedCourse, Step},
@@ -37,8 +37,6 @@ struct Events<E> {
     course: SharedCourse,
     /// The payment, for the log.
     id: PaymentId,
-    /// What the frames so far are worth.
-    worth: Amount,
 }
 
 impl<E> AnswerBody<E> {
@@ -60,7 +58,6 @@ impl<E> AnswerBody<E> {
                 upstream: Some(upstream),
                 course,
                 id,
-                worth: Amount::ZERO,
             }),
         }
     }
@@ -139,7 +136,6 @@ where
                 }
                 None => course.fail(&UpstreamError::Broken("it ended before its end".to_owned())),
             };
-            let worth = course.worth();
             let frame = match step {
                 Step::Nothing => continue,
                 Step::Frame(frame) => frame,
@@ -150,12 +146,11 @@ where
                         Some(last) => last,
                         // The meter is asked at frames, and what the upstream reports at its end has none: a comment,
                         // which clients skip, has it asked once more.
-                        None if worth != self.worth => comment(),
+                        None if course.is_unseen() => comment(),
                         None => return Poll::Ready(None),
                     }
                 }
             };
-            self.worth = worth;
             return Poll::Ready(Some(frame));
         }
     }

@@ -57,6 +57,8 @@ pub(crate) struct Course {
     reasoning: TokenCount,
     reported: Option<ReportedUsage>,
     end: Option<FinishReason>,
+    /// What the meter saw last.
+    seen: (BillableUsage, Amount),
     pub(crate) writing: Writing,
 }
 
@@ -83,6 +85,7 @@ impl Course {
             reasoning: TokenCount::default(),
             reported: None,
             end: None,
+            seen: (BillableUsage::default(), Amount::ZERO),
             writing,
         }
     }
@@ -198,7 +201,7 @@ impl Course {
 
     /// What is billed: the upstream's report of a whole answer, where the reservation covers it, else our own count of
     /// what came.
-    pub(crate) fn usage(&self) -> BillableUsage {
+    fn usage(&self) -> BillableUsage {
         let Some(tokenizer) = self.tokenizer else {
             return BillableUsage::default();
         };
@@ -219,15 +222,34 @@ impl Course {
 
     /// What the answer so far is worth, in atomic units. Nothing before its first token: a payer is not charged for a
     /// question that was not answered.
-    pub(crate) fn worth(&self) -> Amount {
-        let usage = self.usage();
-        let answered =
-            self.end.is_some_and(|reason| reason != FinishReason::Error) || usage.output() > 0;
-        if answered {
+    fn worth(&self, usage: BillableUsage) -> Amount {
+        let whole = self.end.is_some_and(|reason| reason != FinishReason::Error);
+        if whole || usage.output() > 0 {
             self.rates.cost(usage)
         } else {
             Amount::ZERO
         }
+    }
+
+    fn state(&self) -> (BillableUsage, Amount) {
+        let usage = self.usage();
+        (usage, self.worth(usage))
+    }
+
+    /// Takes note of what the answer so far is worth: what is charged, if nothing more reaches the caller.
+    pub(crate) fn see(&mut self) -> Amount {
+        self.seen = self.state();
+        self.seen.1
+    }
+
+    /// What was used and what it is worth, as the meter saw it last.
+    pub(crate) const fn seen(&self) -> (BillableUsage, Amount) {
+        self.seen
+    }
+
+    /// Whether the meter has not seen all yet.
+    pub(crate) fn is_unseen(&self) -> bool {
+        self.seen != self.state()
     }
 
     /// Why the answer ended, if the upstream or the limit ended it.
@@ -242,7 +264,7 @@ impl Course {
         metadata: &FinishMetadata,
         created: u64,
     ) -> Bytes {
-        let usage = self.usage();
+        let (usage, _) = self.seen;
         match &mut self.writing {
             Writing::Stream(stream) => {
                 let mut last = Vec::new();
@@ -308,7 +330,7 @@ mod tests {
                 let step = course.take(&event);
                 prop_assert!(!over || step == Step::Over(None), "nothing follows the end");
                 over |= matches!(step, Step::Over(_));
-                prop_assert!(course.worth() <= cap);
+                prop_assert!(course.see() <= cap);
                 if let (ChatEvent::TextDelta(delta), Step::Frame(_)) = (&event, &step) {
                     text.push_str(delta.as_str());
                 }
@@ -325,14 +347,14 @@ mod tests {
         );
         let cap = Amount::from(1000u64);
         let mut failed = course(rates, cap, 10, 100);
-        assert_eq!(failed.worth(), Amount::ZERO);
+        assert_eq!(failed.see(), Amount::ZERO);
         failed.take(&ChatEvent::Usage(ReportedUsage::new(10, 0)));
         failed.fail(&UpstreamError::Timeout { millis: 1 });
-        assert_eq!(failed.worth(), Amount::ZERO);
+        assert_eq!(failed.see(), Amount::ZERO);
 
         let mut empty = course(rates, cap, 10, 100);
         empty.take(&ChatEvent::Finish(FinishReason::Stop));
-        assert_eq!(empty.worth(), Amount::from(10u64));
+        assert_eq!(empty.see(), Amount::from(10u64));
     }
 
     #[test]
@@ -344,8 +366,8 @@ mod tests {
         let mut course = course(rates, Amount::from(1000u64), 10, 100);
         course.take(&ChatEvent::Usage(ReportedUsage::new(500, 0)));
         course.take(&ChatEvent::text("Hello"));
-        assert_eq!(course.worth(), Amount::from(11u64));
+        assert_eq!(course.see(), Amount::from(11u64));
         course.take(&ChatEvent::Finish(FinishReason::Stop));
-        assert_eq!(course.worth(), Amount::from(500u64));
+        assert_eq!(course.see(), Amount::from(500u64));
     }
 }

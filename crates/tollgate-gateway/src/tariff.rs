@@ -206,15 +206,15 @@ impl<U: Upstream> Meter for InferenceMeter<U> {
     }
 
     fn observe(&mut self, _: &Bytes) -> Amount {
-        self.course.lock().worth()
+        self.course.lock().see()
     }
 
     fn memo(&mut self) -> Option<String> {
         if !self.attached {
             return Memo::asked(&self.model).to_json();
         }
-        let course = self.course.lock();
-        Memo::answered(&self.model, course.usage(), course.worth()).to_json()
+        let (usage, calculated) = self.course.lock().seen();
+        Memo::answered(&self.model, usage, calculated).to_json()
     }
 
     fn closing(&mut self, ending: &Ending) -> Option<Bytes> {
@@ -228,7 +228,7 @@ impl<U: Upstream> Meter for InferenceMeter<U> {
         };
         let charge = &ending.charge;
         let metadata = FinishMetadata::new(
-            course.usage().total(),
+            course.seen().0.total(),
             charge.left,
             charge.calculated,
             charge.amount,
