@@ -1,11 +1,11 @@
 //! The money of one admitted request.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::sync::Notify;
-use tollgate_ledger::{Durable, Executed, Store, StoreError};
+use tokio::sync::{Notify, oneshot};
+use tollgate_ledger::{Durable, Executed, Outage, Store, StoreError};
 use tollgate_payment::{
-    PaymentKeys, Refusal, ReleaseReason,
+    Command, PaymentKeys, Refusal, ReleaseReason,
     command::{Charge, Checkpoint, Commit, Release, Reservation},
     port::{Admitted, Hold, HoldError},
 };
@@ -76,46 +76,63 @@ impl<S: Store> Hold for EngineHold<S> {
 
     async fn commit(mut self, used: Amount, memo: Option<String>) -> Result<Charge, HoldError> {
         let open = self.open.take().ok_or(HoldError::Ended)?;
-        let charge = end(
-            &open.store,
-            Commit {
-                keys: open.keys,
-                used: Some(used),
-                memo,
-            },
-        )
-        .await?;
-        self.work.notify_one();
-        Ok(charge)
+        let commit = Commit {
+            keys: open.keys,
+            used: Some(used),
+            memo,
+        };
+        end(&open.store, commit, &self.work).await
     }
 
     async fn release(mut self) -> Result<(), HoldError> {
         let open = self.open.take().ok_or(HoldError::Ended)?;
-        end(
-            &open.store,
-            Release {
-                keys: open.keys,
-                reason: ReleaseReason::UpstreamFailed,
-            },
-        )
-        .await
+        let release = Release {
+            keys: open.keys,
+            reason: ReleaseReason::UpstreamFailed,
+        };
+        end(&open.store, release, &self.work).await
     }
 }
 
-/// Ends a payment in a task of its own, so that a caller that goes away cannot stop it half-way.
-fn end<S: Store, C: tollgate_payment::Command>(
+/// The time between attempts to end a payment whose end the ledger did not take.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Ends a payment in a task of its own, so that a caller that goes away cannot stop it half-way. The caller learns of
+/// the first attempt. If the ledger was not there for it, the task goes on: what was delivered is owed, and a payment
+/// that does not end holds its payer's money.
+fn end<S: Store, C: Command + Clone>(
     store: &S,
     command: C,
+    work: &Arc<Notify>,
 ) -> impl Future<Output = Result<C::Outcome, HoldError>> + Send + use<S, C> {
-    let store = store.clone();
-    let task = tokio::spawn(async move { store.transact(command).await });
+    let (store, work) = (store.clone(), Arc::clone(work));
+    let (sender, first) = oneshot::channel();
+    tokio::spawn(async move {
+        let outcome = store.transact(command.clone()).await;
+        let mut waits = may_return(&outcome);
+        // Nobody may be there to hear it.
+        drop(sender.send(outcome));
+        while waits {
+            tokio::time::sleep(RETRY).await;
+            waits = may_return(&store.transact(command.clone()).await);
+        }
+        work.notify_one();
+    });
     async move {
-        match task.await {
+        match first.await {
             Ok(outcome) => outcome.map_err(failed),
             Err(_) => Err(HoldError::Unavailable(
                 "the ledger's task was stopped".to_owned(),
             )),
         }
+    }
+}
+
+/// Whether a step failed for a reason that passes.
+const fn may_return<T>(outcome: &Result<T, StoreError>) -> bool {
+    match outcome {
+        Err(StoreError::Unavailable(outage)) => !matches!(outage, Outage::Closed),
+        _ => false,
     }
 }
 
@@ -133,14 +150,14 @@ impl<S: Store> Drop for EngineHold<S> {
         };
         // Not ended: its task was stopped. What its last checkpoint says is owed; a payment that no runtime
         // can end here is ended at the next start, by its epoch.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let work = Arc::clone(&self.work);
-            runtime.spawn(async move {
-                match store.transact(Commit { keys, used: None, memo: None }).await {
-                    Ok(_) => work.notify_one(),
-                    Err(error) => tracing::warn!(payment = ?keys.id, %error, "a dropped payment waits for the next start"),
-                }
-            });
+        if tokio::runtime::Handle::try_current().is_ok() {
+            let commit = Commit {
+                keys,
+                used: None,
+                memo: None,
+            };
+            // The task does it, whoever waits.
+            drop(end(&store, commit, &self.work));
         }
     }
 }

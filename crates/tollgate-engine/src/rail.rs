@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use alloy_sol_types::SolEvent;
 use tollgate_bsc::{
-    BlockTag, Call, Chain, Claim, ItemEvidence, LogFilter, PayerQuery, PayerState, SettleItem,
-    Sight, TxReceipt, evidence, exact_settle, permit, settle, transfer_from,
+    BlockTag, Call, Chain, ChainError, Claim, ItemEvidence, LogFilter, PayerQuery, PayerState,
+    SettleItem, Sight, TxReceipt, evidence, exact_settle, permit, settle, transfer_from,
     transfer_with_authorization, upto_settle,
 };
 use tollgate_contracts::abi::IEip3009;
@@ -19,6 +19,9 @@ use tollgate_x402::{Address, Authorization, Clock, Exact};
 
 /// How far back a transfer that somebody else executed is searched for: an hour of BSC's blocks.
 const SEARCHED_BLOCKS: u64 = 8_000;
+
+/// Blocks below the finalized one in which a nonce must be used before it is said to be used by a stranger.
+const CERTAIN_BLOCKS: u64 = 16;
 
 /// What the settling account may pay, and where money ends.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +63,13 @@ impl<W: Wallet> OwnRail<W> {
             clock,
             config,
         }
+    }
+
+    /// Whether a batch is settled and seen as this rail does it. A batch of another `Settler` would be sent to, and
+    /// looked for at, the wrong contract.
+    fn check(&self, batch: &BatchRow) -> Result<(), RailError> {
+        let same = batch.signer.chain == self.chain.id() && batch.settler == self.config.settler;
+        same.then_some(()).ok_or_else(wrong)
     }
 
     fn call(&self, batch: &BatchRow) -> Result<Call, RailError> {
@@ -137,6 +147,10 @@ impl<W: Wallet> OwnRail<W> {
         let claims: Vec<Option<Claim>> = batch.items.iter().map(|item| self.claim(item)).collect();
         let moving: Vec<Claim> = claims.iter().flatten().cloned().collect();
         let mut shown = evidence(&moving, receipt, &sight.heads).items.into_iter();
+        // A `Settler` isolates its items: it reverts as a whole only if it was called wrongly, and a nonce that another
+        // transaction used says nothing of the payers. Neither is their doing.
+        let ours = self.config.settler.is_some() && receipt.is_none_or(|receipt| !receipt.success)
+            || receipt.is_none();
         let mut fates = Vec::with_capacity(batch.items.len());
         for (item, claim) in batch.items.iter().zip(&claims) {
             let shown = match claim {
@@ -145,24 +159,38 @@ impl<W: Wallet> OwnRail<W> {
                 None => ItemEvidence::NotMoved,
                 Some(_) => shown.next().unwrap_or(ItemEvidence::NotMoved),
             };
-            fates.push(match shown {
-                ItemEvidence::Moved => ItemFate::Paid,
-                ItemEvidence::Contradicted => {
+            fates.push(match (shown, item) {
+                (ItemEvidence::Moved, _) => ItemFate::Paid,
+                (ItemEvidence::Contradicted, _) => {
                     return Err(RailError::Operator(
                         "the Settler says that money moved and the token does not: stop and look"
                             .to_owned(),
                     ));
                 }
-                ItemEvidence::Skipped { .. } | ItemEvidence::Failed | ItemEvidence::NotMoved => {
-                    self.diagnose(item).await?
+                (ItemEvidence::Skipped { actual }, BatchItem::Allowance { from, .. })
+                    if actual > *from =>
+                {
+                    return Err(RailError::Operator(format!(
+                        "the Settler's counter of {} is at {actual} and the ledger's at {from}: another ledger draws it, or this one is an old copy; reconcile before sending",
+                        item.owner().owner
+                    )));
+                }
+                // An interval before it failed, and has its own fate.
+                (ItemEvidence::Skipped { .. }, _) => ItemFate::Wait(LossReason::Refused),
+                (ItemEvidence::Failed | ItemEvidence::NotMoved, _) => {
+                    match self.diagnose(item).await? {
+                        Some(fate) => fate,
+                        None if ours => ItemFate::Wait(LossReason::Refused),
+                        None => ItemFate::Again(LossReason::Refused),
+                    }
                 }
             });
         }
         Ok(fates)
     }
 
-    /// Why an item did not move, and whether it can.
-    async fn diagnose(&self, item: &BatchItem) -> Result<ItemFate, RailError> {
+    /// Why an item did not move, and whether it can; nothing if nothing is in the way.
+    async fn diagnose(&self, item: &BatchItem) -> Result<Option<ItemFate>, RailError> {
         let (authorization, owner) = match item {
             BatchItem::Allowance { spender, .. } | BatchItem::Permit { spender, .. } => {
                 (None, spender.owner)
@@ -191,27 +219,33 @@ impl<W: Wallet> OwnRail<W> {
             && state.permit_nonce.is_some_and(|nonce| nonce > permit.nonce)
         {
             // Somebody who saw it submitted it: what counts is that it stands.
-            return Ok(ItemFate::Paid);
+            return Ok(Some(ItemFate::Paid));
         }
         if let BatchItem::Exact {
             signed: Exact::Eip3009(signed),
             ..
         } = item
             && state.authorization_used == Some(true)
-            && let Some(paid) = self.paid_by(signed, state.block).await
         {
-            return Ok(paid);
+            match self.paid_by(signed, state.block).await {
+                Ok(Some(paid)) => return Ok(Some(paid)),
+                Ok(None) => {}
+                // A node that does not search now may do so later: the payer may well have paid.
+                Err(error) => {
+                    tracing::warn!(%error, "who used a transfer's nonce cannot be searched for");
+                    return Ok(Some(ItemFate::Again(LossReason::Nonce)));
+                }
+            }
         }
-        Ok(in_the_way(
-            item,
-            authorization.as_ref(),
-            &state,
-            self.clock.now().0,
-        ))
+        Ok(in_the_way(item, authorization.as_ref(), &state))
     }
 
     /// The final transaction of somebody else that executed a transfer to us, where the node can search for it.
-    async fn paid_by(&self, signed: &tollgate_x402::Eip3009, head: u64) -> Option<ItemFate> {
+    async fn paid_by(
+        &self,
+        signed: &tollgate_x402::Eip3009,
+        head: u64,
+    ) -> Result<Option<ItemFate>, ChainError> {
         let filter = LogFilter {
             addresses: vec![signed.token],
             topics: vec![
@@ -221,9 +255,9 @@ impl<W: Wallet> OwnRail<W> {
             ],
             blocks: head.saturating_sub(SEARCHED_BLOCKS)..=head,
         };
-        let logs = self.chain.logs(&filter).await.ok()?;
+        let logs = self.chain.logs(&filter).await?;
         for log in logs {
-            let sight = self.chain.sight(&[log.transaction]).await.ok()?;
+            let sight = self.chain.sight(&[log.transaction]).await?;
             let receipt = sight.receipts.first().and_then(Option::as_ref);
             let claim = Claim::Transfer {
                 token: signed.token,
@@ -233,13 +267,13 @@ impl<W: Wallet> OwnRail<W> {
                 authorization: Some(signed.nonce),
             };
             if evidence(&[claim], receipt, &sight.heads).all_final() {
-                return Some(ItemFate::PaidBy {
+                return Ok(Some(ItemFate::PaidBy {
                     transaction: log.transaction,
                     block: log.block.number,
-                });
+                }));
             }
         }
-        None
+        Ok(None)
     }
 }
 
@@ -248,24 +282,44 @@ fn in_the_way(
     item: &BatchItem,
     authorization: Option<&Authorization>,
     state: &PayerState,
-    now: u64,
-) -> ItemFate {
-    if state.paused == Some(true)
-        || state.owner_frozen == Some(true)
-        || state.payee_frozen == Some(true)
-    {
-        return ItemFate::Again(LossReason::Frozen);
+) -> Option<ItemFate> {
+    if state.paused == Some(true) || state.payee_frozen == Some(true) {
+        return Some(ItemFate::Wait(LossReason::Frozen));
+    }
+    if state.owner_frozen == Some(true) {
+        return Some(ItemFate::Again(LossReason::Frozen));
     }
     if state.permit2_nonce_used == Some(true) || state.authorization_used == Some(true) {
-        return ItemFate::Lost(LossReason::Nonce);
+        return Some(ItemFate::Lost(LossReason::Nonce));
     }
-    if authorization.is_some_and(|authorization| authorization.deadline().0 < now) {
-        return ItemFate::Lost(LossReason::Deadline);
+    // A permit's deadline is the end of its submission only: where the chain has it, it says nothing.
+    let deadline = match item {
+        BatchItem::Permit { permit, .. }
+        | BatchItem::Allowance {
+            permit: Some(permit),
+            ..
+        } if state.permit_nonce == Some(permit.nonce) => Some(permit.deadline),
+        BatchItem::Permit { .. } | BatchItem::Allowance { .. } => None,
+        BatchItem::Once { .. } | BatchItem::Exact { .. } => {
+            authorization.map(Authorization::deadline)
+        }
+    };
+    // The chain's time: its blocks decide what is too late.
+    if deadline.is_some_and(|deadline| deadline < state.timestamp) {
+        return Some(ItemFate::Lost(LossReason::Deadline));
     }
     if state.balance < item.amount() {
-        return ItemFate::Again(LossReason::Balance);
+        return Some(ItemFate::Again(LossReason::Balance));
     }
     let allowance = match (item, authorization) {
+        // A permit that can still go in sets it.
+        (
+            BatchItem::Allowance {
+                permit: Some(permit),
+                ..
+            },
+            _,
+        ) if state.permit_nonce == Some(permit.nonce) => Some(permit.value),
         (BatchItem::Allowance { .. }, _) => Some(state.allowance),
         (_, Some(Authorization::Once(_) | Authorization::Exact(Exact::Permit2(_)))) => {
             Some(state.permit2_allowance)
@@ -273,9 +327,9 @@ fn in_the_way(
         _ => None,
     };
     if allowance.is_some_and(|allowance| allowance < item.amount()) {
-        return ItemFate::Again(LossReason::Allowance);
+        return Some(ItemFate::Again(LossReason::Allowance));
     }
-    ItemFate::Again(LossReason::Refused)
+    None
 }
 
 impl<W: Wallet + 'static> Rail for OwnRail<W> {
@@ -285,7 +339,8 @@ impl<W: Wallet + 'static> Rail for OwnRail<W> {
         nonce: u64,
         above: Option<u128>,
     ) -> Result<Instruction, RailError> {
-        if batch.signer.operator != self.wallet.address() || batch.signer.chain != self.chain.id() {
+        self.check(batch)?;
+        if batch.signer.operator != self.wallet.address() {
             return Err(RailError::Operator(
                 "the batch is another account's".to_owned(),
             ));
@@ -345,13 +400,19 @@ impl<W: Wallet + 'static> Rail for OwnRail<W> {
     }
 
     async fn trace(&self, batch: &BatchRow) -> Result<Trace, RailError> {
+        self.check(batch)?;
         let hashes: Vec<_> = batch
             .sent
             .iter()
             .map(|instruction| instruction.hash)
             .collect();
         let sight = self.chain.sight(&hashes).await.map_err(unavailable)?;
-        if let Some(receipt) = sight.receipts.iter().flatten().next() {
+        let seen = sight.receipts.iter().flatten();
+        // A node may still show one that a reorganization took out, beside the one that came in its place.
+        let standing = seen.clone().find(|receipt| {
+            sight.heads.finality(receipt.block) != tollgate_bsc::Finality::NotIncluded
+        });
+        if let Some(receipt) = standing.or(seen.into_iter().next()) {
             let (transaction, block) = (receipt.hash, receipt.block.number);
             if sight.heads.finality(receipt.block).is_final() {
                 let items = self.fates(batch, Some(receipt), &sight).await?;
@@ -370,17 +431,19 @@ impl<W: Wallet + 'static> Rail for OwnRail<W> {
         let Some(nonce) = batch.nonce() else {
             return Ok(Trace::Pending);
         };
-        let account = self.wallet.address();
+        let account = batch.signer.operator;
+        // Long ago: a node that told nothing of our transactions may only have been behind.
+        let settled = sight.heads.finalized.number.saturating_sub(CERTAIN_BLOCKS);
         let used = self
             .chain
-            .transaction_count(account, BlockTag::Finalized)
+            .transaction_count(account, BlockTag::Number(settled))
             .await
             .map_err(unavailable)?
             > nonce;
         if !used {
             return Ok(Trace::Pending);
         }
-        // Used in a final block: by one of ours, which the node then shows, or by a stranger.
+        // Used for good: by one of ours, which the node then shows, or by a stranger.
         let sight = self.chain.sight(&hashes).await.map_err(unavailable)?;
         if sight.receipts.iter().flatten().next().is_some() {
             return Ok(Trace::Pending);
@@ -430,6 +493,6 @@ fn wrong() -> RailError {
     RailError::Operator("the batch was made for another way of settling".to_owned())
 }
 
-fn unavailable(error: tollgate_bsc::ChainError) -> RailError {
+fn unavailable(error: ChainError) -> RailError {
     RailError::Unavailable(error.to_string())
 }

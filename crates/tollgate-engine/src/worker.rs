@@ -4,17 +4,21 @@
 //! Every step is stored before it has an effect, so the worker keeps no state: it can be stopped at any
 //! point, and goes on from the store at the next [`tick`](Worker::tick).
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::{Notify, watch};
 use tollgate_ledger::{Due, Queue, Store, StoreError};
 use tollgate_payment::{
-    BatchId, BatchRow, BatchState, Limit, PaymentKeys, PaymentRow, PaymentState, Refusal, RowKey,
-    SignerKey, SpenderKey, Submission,
-    command::{Adopt, Claim, Commit, Conclude, Included, Seal, Submitted},
+    BatchId, BatchItem, BatchRow, BatchState, Limit, LossReason, PaymentKeys, PaymentRow,
+    PaymentState, Refusal, RowKey, SignerKey, SpenderKey, Submission,
+    command::{Adopt, Claim, Commit, Conclude, Fate, Included, ItemFate, Seal, Submitted},
     port::{Rail, RailError, Trace},
 };
-use tollgate_x402::{Address, Clock, Timestamp};
+use tollgate_x402::{Address, Authorization, Clock, Exact, Timestamp};
 
 use crate::policy::Policy;
 
@@ -88,6 +92,9 @@ pub struct Worker<S, R, C> {
     config: WorkerConfig,
     work: Arc<Notify>,
     next_nonce: Option<u64>,
+    /// A nonce of the account was used by a transaction that is not ours.
+    foreign: Option<u64>,
+    resting: BTreeMap<Address, Rest>,
 }
 
 /// What one look at everything did.
@@ -121,6 +128,31 @@ pub enum WorkerError {
         /// The ledger's next nonce.
         ledger: u64,
     },
+    /// A transaction that is not ours took the nonce of one of ours. What it was to settle is due again, and nothing is
+    /// sent with the account until a person has looked and starts the worker anew.
+    #[error(
+        "a transaction that is not ours used the account's nonce {nonce}: the key is used elsewhere; find out by whom before sending"
+    )]
+    ForeignTransaction {
+        /// The nonce.
+        nonce: u64,
+    },
+}
+
+/// Undecided batches of one account, at most.
+const MOST_UNDECIDED: usize = 16;
+
+/// Seconds without a sign of life after which another account's batch is taken over.
+const ABANDONED_AFTER: u64 = 60;
+
+/// A rest is doubled so many times, at most.
+const MOST_DOUBLINGS: u32 = 8;
+
+/// How long a token is left alone.
+#[derive(Clone, Copy, Default, Debug)]
+struct Rest {
+    until: Timestamp,
+    failures: u32,
 }
 
 impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
@@ -133,6 +165,8 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             config,
             work,
             next_nonce: None,
+            foreign: None,
+            resting: BTreeMap::new(),
         }
     }
 
@@ -143,13 +177,16 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
     pub async fn recover(&self, epoch: u64) -> Result<usize, StoreError> {
         let open = self.store.open(epoch).await?;
         for payment in &open {
-            self.store
-                .transact(Commit {
-                    keys: payment.keys,
-                    used: None,
-                    memo: None,
-                })
-                .await?;
+            let commit = Commit {
+                keys: payment.keys,
+                used: None,
+                memo: None,
+            };
+            match self.store.transact(commit).await {
+                // Somebody else ended it meanwhile.
+                Ok(_) | Err(StoreError::Refused(Refusal::Overtaken)) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(open.len())
     }
@@ -190,17 +227,17 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
         }
     }
 
-    /// Looks at everything once: follows what is undecided, then sends what is ripe.
+    /// Looks at everything once: follows what is undecided, then sends what is ripe. What stands in the way of one batch
+    /// keeps no other from being followed; it keeps new ones from being sent.
     ///
     /// # Errors
-    /// [`WorkerError`]: what was stored stays, and the next tick goes on.
+    /// [`WorkerError`], the first one: what was stored stays, and the next tick goes on.
     pub async fn tick(&mut self) -> Result<Progress, WorkerError> {
         let mut progress = Progress::default();
-        self.adopt().await?;
-        let undecided = self.store.undecided().await?;
+        let mut failed = self.adopt().await.err();
         let mut waiting = BTreeSet::new();
-        for batch in undecided {
-            if batch.signer != self.config.signer {
+        for batch in self.store.undecided().await? {
+            if !self.is_ours(&batch) {
                 continue;
             }
             // A counter's batches are concluded in their order.
@@ -208,19 +245,42 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
                 .items
                 .iter()
                 .any(|item| waiting.contains(&item.owner()));
-            if self.follow(&batch, blocked).await? {
-                progress.concluded = progress.concluded.saturating_add(1);
-            } else {
-                waiting.extend(batch.items.iter().map(tollgate_payment::BatchItem::owner));
-                progress.undecided = progress.undecided.saturating_add(1);
+            match self.follow(&batch, blocked).await {
+                Ok(true) => {
+                    progress.concluded = progress.concluded.saturating_add(1);
+                    continue;
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    failed.get_or_insert(error);
+                }
             }
+            waiting.extend(batch.items.iter().map(BatchItem::owner));
+            progress.undecided = progress.undecided.saturating_add(1);
         }
-        while let Some(batch) = self.claim().await? {
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if let Some(nonce) = self.foreign {
+            return Err(WorkerError::ForeignTransaction { nonce });
+        }
+        // A node takes only so many transactions of one account ahead of the chain.
+        while progress.undecided < MOST_UNDECIDED
+            && let Some(batch) = self.claim().await?
+        {
             self.send(&batch).await?;
             progress.sent = progress.sent.saturating_add(1);
             progress.undecided = progress.undecided.saturating_add(1);
         }
         Ok(progress)
+    }
+
+    /// Whether a batch is this worker's to follow: sent by its account, or left behind by one that it took over from.
+    fn is_ours(&self, batch: &BatchRow) -> bool {
+        batch.signer.chain == self.config.signer.chain
+            && batch.settler == self.config.settler
+            && (batch.signer == self.config.signer
+                || self.clock.now().since(batch.updated) >= ABANDONED_AFTER)
     }
 
     /// Takes the account over at the first tick: its next nonce is the ledger's.
@@ -245,28 +305,28 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
 
     /// Brings one undecided batch forward. Whether it is concluded.
     async fn follow(&mut self, batch: &BatchRow, blocked: bool) -> Result<bool, WorkerError> {
+        let mine = batch.signer == self.config.signer;
         if batch.state == BatchState::Claimed {
-            self.send(batch).await?;
-            return Ok(false);
+            if mine {
+                self.send(batch).await?;
+                return Ok(false);
+            }
+            // Its account is gone and has signed nothing: the payments are due again, and this account's.
+            let nothing = ItemFate::Wait(LossReason::Refused);
+            let fate = Fate {
+                transaction: None,
+                block: 0,
+                items: vec![nothing; batch.items.len()],
+            };
+            return self.conclude(batch, fate).await;
         }
         match self.rail.trace(batch).await? {
             Trace::Final(_) if blocked => {}
             Trace::Final(fate) => {
-                let conclude = Conclude {
-                    batch: batch.clone(),
-                    fate,
-                    attempts: self.config.attempts,
-                };
-                match self.store.transact(conclude).await {
-                    Ok((_, lost)) => {
-                        for payment in lost {
-                            tracing::error!(?payment, "a charge is lost");
-                        }
-                        return Ok(true);
-                    }
-                    Err(StoreError::Refused(Refusal::Overtaken)) => {}
-                    Err(error) => return Err(error.into()),
+                if fate.transaction.is_none() && mine {
+                    self.foreign = batch.nonce();
                 }
+                return self.conclude(batch, fate).await;
             }
             Trace::Included { transaction, block } => {
                 let seen = BatchState::Included { transaction, block };
@@ -298,6 +358,50 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
         Ok(false)
     }
 
+    /// Writes what the finalized chain says of a batch. Whether it was written.
+    async fn conclude(&mut self, batch: &BatchRow, fate: Fate) -> Result<bool, WorkerError> {
+        let fates = fate.items.clone();
+        let conclude = Conclude {
+            batch: batch.clone(),
+            fate,
+            attempts: self.config.attempts,
+        };
+        match self.store.transact(conclude).await {
+            Ok((_, lost)) => {
+                for payment in lost {
+                    tracing::error!(?payment, "a charge is lost");
+                }
+                for (item, fate) in batch.items.iter().zip(&fates) {
+                    self.rest(item.owner().token, *fate);
+                }
+                Ok(true)
+            }
+            Err(StoreError::Refused(Refusal::Overtaken)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Lets a token rest whose settlements fail through no doing of the payers: each attempt costs gas.
+    fn rest(&mut self, token: Address, fate: ItemFate) {
+        match fate {
+            ItemFate::Wait(reason) => {
+                let now = self.clock.now();
+                let rest = self.resting.entry(token).or_default();
+                if rest.until > now {
+                    return;
+                }
+                let wait = self.config.backoff.saturating_mul(1 << rest.failures);
+                rest.until = now.plus(wait);
+                rest.failures = rest.failures.saturating_add(1).min(MOST_DOUBLINGS);
+                tracing::error!(%token, ?reason, seconds = wait, "settlement of a token waits");
+            }
+            ItemFate::Paid | ItemFate::PaidBy { .. } => {
+                self.resting.remove(&token);
+            }
+            ItemFate::Again(_) | ItemFate::Lost(_) => {}
+        }
+    }
+
     /// Sends a batch again that is in no block, or replaces it.
     async fn press(&mut self, batch: &BatchRow) -> Result<(), WorkerError> {
         let now = self.clock.now();
@@ -308,7 +412,8 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             None | Some((_, Submission::NotSent)) => true,
             Some((at, _)) => now.since(at) >= self.config.resend_after,
         };
-        if now.since(last.stored) >= self.config.replace_after {
+        let mine = batch.signer == self.config.signer;
+        if mine && now.since(last.stored) >= self.config.replace_after {
             let replacement = self
                 .rail
                 .prepare(batch, last.nonce, Some(last.gas_price))
@@ -340,6 +445,13 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             Some(nonce) => nonce,
             None => return Ok(()),
         };
+        let chain = self.rail.nonce().await?;
+        if chain > nonce {
+            return Err(WorkerError::ForeignNonce {
+                chain,
+                ledger: nonce,
+            });
+        }
         let instruction = self.rail.prepare(batch, nonce, None).await?;
         let seal = Seal {
             batch: batch.id,
@@ -379,35 +491,39 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
     async fn claim(&self) -> Result<Option<BatchRow>, WorkerError> {
         let now = self.clock.now();
         let queues = self.store.queues().await?;
-        let mut ripe: Vec<Queue> = queues
+        let mut totals: BTreeMap<_, u64> = BTreeMap::new();
+        for queue in &queues {
+            let total = totals.entry(queue.owner).or_default();
+            *total = total.saturating_add(queue.payments);
+        }
+        let mut ripe: Vec<(Queue, u64)> = queues
             .into_iter()
             .filter(|queue| self.ripe(queue, now))
+            .map(|queue| {
+                let all = totals.get(&queue.owner).copied().unwrap_or_default();
+                (queue, all)
+            })
             .collect();
         self.drop_closed(&mut ripe).await?;
         let mut payments: Vec<PaymentKeys> = Vec::new();
         let mut taken = 0_usize;
-        for queue in ripe {
+        for (queue, total) in ripe {
             if taken >= self.config.queues || payments.len() >= self.config.payments {
                 break;
             }
-            let room = self.config.payments.saturating_sub(payments.len());
-            // A once or exact payment is an item of its own.
-            let most = if queue.allowance {
-                room
+            let mut ready = self.ready(&queue, total, now).await?;
+            ready.truncate(self.config.payments.saturating_sub(payments.len()));
+            if !queue.allowance {
+                // A once or exact payment is an item of its own.
+                ready.truncate(self.config.queues.saturating_sub(taken));
+            }
+            let items = if queue.allowance {
+                ready.len().min(1)
             } else {
-                self.config.queues.saturating_sub(taken).min(room)
+                ready.len()
             };
-            let rows = self.store.due(Due::queue(&queue), most).await?;
-            let ready = rows
-                .iter()
-                // A queue without a spender is asked for by its payer alone, which finds the others too.
-                .filter(|row| row.keys.spender == queue.spender)
-                .take_while(|row| self.rested(row, now))
-                .map(|row| row.keys);
-            let before = payments.len();
+            taken = taken.saturating_add(items);
             payments.extend(ready);
-            let added = payments.len().saturating_sub(before);
-            taken = taken.saturating_add(if queue.allowance { added.min(1) } else { added });
         }
         if payments.is_empty() {
             return Ok(None);
@@ -422,8 +538,59 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
         Ok(self.store.transact(claim).await?)
     }
 
+    /// The payments of a queue that can be settled now, by this worker. `total` is how many are due of its payer.
+    async fn ready(
+        &self,
+        queue: &Queue,
+        total: u64,
+        now: Timestamp,
+    ) -> Result<Vec<PaymentKeys>, StoreError> {
+        let most = if queue.allowance {
+            self.config.payments
+        } else {
+            // Those of other sellers' addresses, and those that rest, must not hide the others.
+            usize::try_from(total).unwrap_or(usize::MAX)
+        };
+        let mut rows = self.store.due(Due::queue(queue), most).await?;
+        // A queue without a spender is asked for by its payer alone, which finds the others too.
+        rows.retain(|row| row.keys.spender == queue.spender);
+        if queue.allowance {
+            // In the order of their commits: what comes after one that rests waits with it.
+            let rested = rows.iter().take_while(|row| self.rested(row, now));
+            return Ok(rested.map(|row| row.keys).collect());
+        }
+        rows.retain(|row| self.rested(row, now));
+        let authorization = |row: &PaymentRow| RowKey::Authorization(row.keys.authorization);
+        let signed = self
+            .store
+            .read(rows.iter().map(authorization).collect())
+            .await?;
+        rows.retain(|row| {
+            signed
+                .authorization(&row.keys.authorization)
+                .is_some_and(|row| self.is_payee(&row.signed))
+        });
+        Ok(rows.iter().map(|row| row.keys).collect())
+    }
+
+    /// Whether an authorization pays what this worker settles for: after a change of `payTo` the ledger holds charges
+    /// that only a worker of the old one can settle.
+    fn is_payee(&self, signed: &Authorization) -> bool {
+        let payee = self.payee();
+        match signed {
+            Authorization::Allowance(signed) => signed.spender == payee,
+            Authorization::Once(signed) => signed.to == payee && signed.facilitator == payee,
+            Authorization::Exact(Exact::Eip3009(signed)) => signed.to == payee,
+            Authorization::Exact(Exact::Permit2(signed)) => signed.to == payee,
+        }
+    }
+
+    fn payee(&self) -> Address {
+        self.config.settler.unwrap_or(self.config.signer.operator)
+    }
+
     /// Leaves out queues whose counter takes no further batch now.
-    async fn drop_closed(&self, queues: &mut Vec<Queue>) -> Result<(), StoreError> {
+    async fn drop_closed(&self, queues: &mut Vec<(Queue, u64)>) -> Result<(), StoreError> {
         let key = |queue: &Queue| {
             let spender = queue.spender.filter(|_| queue.allowance)?;
             Some(SpenderKey {
@@ -433,9 +600,15 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
         };
         let rows = self
             .store
-            .read(queues.iter().filter_map(key).map(RowKey::Spender).collect())
+            .read(
+                queues
+                    .iter()
+                    .filter_map(|(queue, _)| key(queue))
+                    .map(RowKey::Spender)
+                    .collect(),
+            )
             .await?;
-        queues.retain(|queue| {
+        queues.retain(|(queue, _)| {
             match key(queue)
                 .and_then(|key| rows.spender(&key))
                 .map(|row| &row.limit)
@@ -453,7 +626,13 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
         } else {
             &self.config.claims
         };
+        let rests = self
+            .resting
+            .get(&queue.owner.token)
+            .is_some_and(|rest| rest.until > now);
         queue.owner.chain == self.config.signer.chain
+            && !rests
+            && (!queue.allowance || queue.spender == Some(self.payee()))
             && policy.ripe(queue, now, self.config.deadline_margin)
     }
 

@@ -1,17 +1,75 @@
-//! Charges become transfers on a real chain, exactly.
+//! Charges become transfers on a real chain, exactly: the same promises on the embedded chain and on anvil, which has
+//! the real Permit2.
+//!
+//! `cargo test` runs them on the embedded chain and lists those of anvil as ignored; `cargo xtask ci --only settlement`
+//! prepares an anvil and runs them on it.
 
 mod common;
 
 use common::*;
-use tollgate_devchain::{DEV_ACCOUNTS, Orphans};
+use tollgate_devchain::DEV_ACCOUNTS;
 use tollgate_engine::Policy;
 use tollgate_ledger::Store;
 use tollgate_payment::{Pricing, port::Hold};
 use tollgate_x402::{Amount, B256, ErrorCode, PaymentState, U256};
 
-#[tokio::test]
-async fn an_allowance_settles_exactly_what_was_used_to_the_treasury() {
-    let mut world = World::new(Setup::default()).await;
+/// Each promise on each chain.
+macro_rules! on_both_chains {
+    ($($promise:ident,)*) => {
+        mod devchain {
+            $(#[tokio::test]
+            async fn $promise() {
+                super::$promise(super::Backend::devchain().await).await;
+            })*
+        }
+
+        mod anvil {
+            $(#[tokio::test]
+            #[ignore = "needs an anvil: cargo xtask ci --only settlement"]
+            async fn $promise() {
+                super::$promise(super::Backend::anvil().await).await;
+            })*
+        }
+    };
+}
+
+on_both_chains! {
+    an_allowance_settles_exactly_what_was_used_to_the_treasury,
+    one_transfer_pays_many_charges_of_an_allowance,
+    once_and_exact_payments_settle_through_the_settler,
+    a_plain_account_settles_every_kind_one_call_a_transaction,
+    a_cold_payer_costs_one_rpc_call_and_a_warm_one_none,
+    what_can_be_refused_without_the_chain_costs_no_rpc_call,
+    one_once_payment_sent_64_times_at_once_is_served_once,
+    calls_at_once_on_one_allowance_never_overdraw_it,
+    one_balance_behind_three_kinds_of_payment_serves_itself_once,
+    a_reorganized_settlement_is_sent_again_and_pays_once,
+    a_dropped_settlement_is_replaced_at_a_higher_price_under_its_nonce,
+    a_second_permit_sets_the_allowance_and_both_are_paid_in_full,
+    a_charge_that_the_payer_voids_is_lost_and_the_payer_blocked,
+    a_transfer_that_a_stranger_submitted_first_counts_as_paid,
+    a_permit_signed_anew_before_its_deadline_pays_what_the_first_one_promised,
+    a_second_permit_of_a_nonce_is_never_counted_beside_the_first,
+    a_paused_token_loses_no_charge_and_blocks_no_payer,
+    a_settler_that_refuses_its_operator_loses_no_charge,
+    a_charge_that_cannot_be_paid_takes_no_other_with_it,
+    charges_of_an_old_address_wait_for_its_worker_and_stop_nobody,
+    a_transfer_is_settled_at_once_beside_an_allowance_that_waits,
+    a_look_between_block_and_finality_takes_nothing_off_a_plain_accounts_allowance,
+    a_permit_that_a_reorganization_took_out_goes_in_again,
+    a_permit_that_is_too_late_is_lost_for_its_deadline,
+}
+
+/// What needs faults that only the embedded chain has.
+mod devchain_alone {
+    #[tokio::test]
+    async fn a_lost_answer_is_unknown_and_pays_once() {
+        super::a_lost_answer_is_unknown_and_pays_once(super::Backend::devchain().await).await;
+    }
+}
+
+async fn an_allowance_settles_exactly_what_was_used_to_the_treasury(chain: Backend) {
+    let mut world = World::new(chain, Setup::default()).await;
     let signed = world.allowance(PAYER, dollars(99), 0).await;
     let offer = world.metered(dollars(10));
     let before = world.balance(DEV_ACCOUNTS[PAYER].address).await;
@@ -30,15 +88,17 @@ async fn an_allowance_settles_exactly_what_was_used_to_the_treasury() {
     assert_eq!(before.checked_sub(after), Some(dollars(7)));
 }
 
-#[tokio::test]
-async fn one_transfer_pays_many_charges_of_an_allowance() {
-    let mut world = World::new(Setup {
-        allowances: Policy::Aggregate {
-            max_unsettled: dollars(50),
-            max_age: 600,
+async fn one_transfer_pays_many_charges_of_an_allowance(chain: Backend) {
+    let mut world = World::new(
+        chain,
+        Setup {
+            allowances: Policy::Aggregate {
+                max_unsettled: dollars(50),
+                max_age: 600,
+            },
+            ..Setup::default()
         },
-        ..Setup::default()
-    })
+    )
     .await;
     let signed = world.allowance(PAYER, dollars(99), 0).await;
     let offer = world.metered(dollars(10));
@@ -47,8 +107,7 @@ async fn one_transfer_pays_many_charges_of_an_allowance() {
         ids.push(world.pay(&offer, &signed, dollars(3)).await);
     }
     assert_eq!(world.tick().await.sent, 0, "nothing is ripe");
-    world.chain.increase_time(601);
-    world.chain.mine();
+    world.pass(601).await;
     world.settle().await;
     let mut transactions = Vec::new();
     for id in ids {
@@ -61,9 +120,8 @@ async fn one_transfer_pays_many_charges_of_an_allowance() {
     assert_eq!(world.received().await, dollars(15));
 }
 
-#[tokio::test]
-async fn once_and_exact_payments_settle_through_the_settler() {
-    let mut world = World::new(Setup::default()).await;
+async fn once_and_exact_payments_settle_through_the_settler(chain: Backend) {
+    let mut world = World::new(chain, Setup::default()).await;
     world.approve_permit2(PAYER, U256::MAX).await;
     let once = world.once(PAYER, dollars(99), 5).await;
     let exact = world.transfer(PAYER, dollars(20), 9).await;
@@ -82,12 +140,14 @@ async fn once_and_exact_payments_settle_through_the_settler() {
     assert_eq!(world.received().await, dollars(44));
 }
 
-#[tokio::test]
-async fn a_plain_account_settles_every_kind_one_call_a_transaction() {
-    let mut world = World::new(Setup {
-        settler: false,
-        ..Setup::default()
-    })
+async fn a_plain_account_settles_every_kind_one_call_a_transaction(chain: Backend) {
+    let mut world = World::new(
+        chain,
+        Setup {
+            settler: false,
+            ..Setup::default()
+        },
+    )
     .await;
     world.approve_permit2(PAYER, U256::MAX).await;
     let allowance = world.allowance(PAYER, dollars(99), 0).await;
@@ -110,25 +170,23 @@ async fn a_plain_account_settles_every_kind_one_call_a_transaction() {
     assert_eq!(world.received().await, dollars(49));
 }
 
-#[tokio::test]
-async fn a_cold_payer_costs_one_rpc_call_and_a_warm_one_none() {
-    let world = World::new(Setup::default()).await;
+async fn a_cold_payer_costs_one_rpc_call_and_a_warm_one_none(chain: Backend) {
+    let world = World::new(chain, Setup::default()).await;
     let signed = world.allowance(PAYER, dollars(99), 0).await;
     let offer = world.metered(dollars(10));
-    world.chain.reset_rpc_counts();
+    let before = world.calls();
     let first = world.admit(&offer, &signed).await.unwrap();
-    assert_eq!(world.chain.rpc_total(), 1);
+    assert_eq!(world.calls(), before + 1);
     let second = world.admit(&offer, &signed).await.unwrap();
-    assert_eq!(world.chain.rpc_total(), 1);
+    assert_eq!(world.calls(), before + 1);
     first.release().await.unwrap();
     second.release().await.unwrap();
 }
 
-#[tokio::test]
-async fn what_can_be_refused_without_the_chain_costs_no_rpc_call() {
-    let world = World::new(Setup::default()).await;
+async fn what_can_be_refused_without_the_chain_costs_no_rpc_call(chain: Backend) {
+    let world = World::new(chain, Setup::default()).await;
     let offer = world.metered(dollars(10));
-    world.chain.reset_rpc_counts();
+    let before = world.calls();
     let good = world.allowance(PAYER, dollars(99), 0).await;
     let stranger = world.allowance(1, dollars(99), 0).await;
     let mut forged = good.clone();
@@ -144,12 +202,11 @@ async fn what_can_be_refused_without_the_chain_costs_no_rpc_call() {
         world.admit(&fixed, &underpaid).await.unwrap_err().code,
         ErrorCode::ValueMismatch
     );
-    assert_eq!(world.chain.rpc_total(), 0);
+    assert_eq!(world.calls(), before);
 }
 
-#[tokio::test]
-async fn one_once_payment_sent_64_times_at_once_is_served_once() {
-    let mut world = World::new(Setup::default()).await;
+async fn one_once_payment_sent_64_times_at_once_is_served_once(chain: Backend) {
+    let mut world = World::new(chain, Setup::default()).await;
     world.approve_permit2(PAYER, U256::MAX).await;
     let signed = world.once(PAYER, dollars(99), 5).await;
     let offer = world.metered(dollars(10));
@@ -174,9 +231,8 @@ async fn one_once_payment_sent_64_times_at_once_is_served_once() {
     assert_eq!(world.received().await, dollars(6));
 }
 
-#[tokio::test]
-async fn calls_at_once_on_one_allowance_never_overdraw_it() {
-    let mut world = World::new(Setup::default()).await;
+async fn calls_at_once_on_one_allowance_never_overdraw_it(chain: Backend) {
+    let mut world = World::new(chain, Setup::default()).await;
     let signed = world.allowance(PAYER, dollars(99), 0).await;
     let offer = world.metered(dollars(10));
     let attempts = (0..64).map(|_| world.admit(&offer, &signed));
@@ -197,9 +253,8 @@ async fn calls_at_once_on_one_allowance_never_overdraw_it() {
     assert_eq!(world.received().await, dollars(99));
 }
 
-#[tokio::test]
-async fn one_balance_behind_three_kinds_of_payment_serves_itself_once() {
-    let mut world = World::new(Setup::default()).await;
+async fn one_balance_behind_three_kinds_of_payment_serves_itself_once(chain: Backend) {
+    let mut world = World::new(chain, Setup::default()).await;
     world.approve_permit2(PAYER, U256::MAX).await;
     world.leave(PAYER, dollars(100)).await;
     let allowance = world.allowance(PAYER, dollars(100), 0).await;
@@ -223,18 +278,17 @@ async fn one_balance_behind_three_kinds_of_payment_serves_itself_once() {
     assert_eq!(world.received().await, dollars(100));
 }
 
-#[tokio::test]
-async fn a_reorganized_settlement_is_sent_again_and_pays_once() {
-    let mut world = World::new(Setup::default()).await;
+async fn a_reorganized_settlement_is_sent_again_and_pays_once(chain: Backend) {
+    let mut world = World::new(chain, Setup::default()).await;
     let signed = world.allowance(PAYER, dollars(99), 0).await;
     let id = world
         .pay(&world.metered(dollars(10)), &signed, dollars(5))
         .await;
     world.tick().await;
-    world.chain.mine();
+    world.chain.mine().await;
     world.tick().await;
     assert_eq!(world.state(id).await, PaymentState::Included);
-    world.chain.reorg(1, Orphans::Vanish).unwrap();
+    world.chain.reorg(1).await;
     world.tick().await;
     assert_eq!(world.state(id).await, PaymentState::Accepted);
     world.settle().await;
@@ -242,9 +296,8 @@ async fn a_reorganized_settlement_is_sent_again_and_pays_once() {
     assert_eq!(world.received().await, dollars(5));
 }
 
-#[tokio::test]
-async fn a_lost_answer_is_unknown_and_pays_once() {
-    let mut world = World::new(Setup::default()).await;
+async fn a_lost_answer_is_unknown_and_pays_once(chain: Backend) {
+    let mut world = World::new(chain, Setup::default()).await;
     let signed = world.allowance(PAYER, dollars(99), 0).await;
     let id = world
         .pay(&world.metered(dollars(10)), &signed, dollars(5))
@@ -258,17 +311,16 @@ async fn a_lost_answer_is_unknown_and_pays_once() {
     assert_eq!(world.received().await, dollars(5));
 }
 
-#[tokio::test]
-async fn a_dropped_settlement_is_replaced_at_a_higher_price_under_its_nonce() {
-    let mut world = World::new(Setup::default()).await;
+async fn a_dropped_settlement_is_replaced_at_a_higher_price_under_its_nonce(chain: Backend) {
+    let mut world = World::new(chain, Setup::default()).await;
     let signed = world.allowance(PAYER, dollars(99), 0).await;
     let id = world
         .pay(&world.metered(dollars(10)), &signed, dollars(5))
         .await;
-    world.chain.faults().delay_inclusion(1, 1_000);
     world.tick().await;
-    world.chain.increase_time(20);
-    world.chain.mine();
+    let lost = world.store.undecided().await.unwrap()[0].sent[0].hash;
+    world.chain.drop_transaction(lost).await;
+    world.pass(20).await;
     world.tick().await;
     let undecided = world.store.undecided().await.unwrap();
     let sent = &undecided[0].sent;
@@ -280,15 +332,17 @@ async fn a_dropped_settlement_is_replaced_at_a_higher_price_under_its_nonce() {
     assert_eq!(world.received().await, dollars(5));
 }
 
-#[tokio::test]
-async fn a_second_permit_sets_the_allowance_and_both_are_paid_in_full() {
-    let mut world = World::new(Setup {
-        allowances: Policy::Aggregate {
-            max_unsettled: dollars(500),
-            max_age: 600,
+async fn a_second_permit_sets_the_allowance_and_both_are_paid_in_full(chain: Backend) {
+    let mut world = World::new(
+        chain,
+        Setup {
+            allowances: Policy::Aggregate {
+                max_unsettled: dollars(500),
+                max_age: 600,
+            },
+            ..Setup::default()
         },
-        ..Setup::default()
-    })
+    )
     .await;
     let offer = world.metered(dollars(50));
     let first = world.allowance(PAYER, dollars(60), 0).await;
@@ -297,13 +351,11 @@ async fn a_second_permit_sets_the_allowance_and_both_are_paid_in_full() {
     assert_eq!(short.cap(), dollars(10), "clamped to what is left");
     short.release().await.unwrap();
     // The permit has to be on the chain before another can be signed.
-    world.chain.increase_time(601);
-    world.chain.mine();
+    world.pass(601).await;
     world.settle().await;
     let second = world.allowance(PAYER, dollars(60), 1).await;
     world.pay(&offer, &second, dollars(50)).await;
-    world.chain.increase_time(601);
-    world.chain.mine();
+    world.pass(601).await;
     world.settle().await;
     assert_eq!(world.received().await, dollars(100));
     let row = world.admit(&offer, &second).await.unwrap();
@@ -311,17 +363,15 @@ async fn a_second_permit_sets_the_allowance_and_both_are_paid_in_full() {
     row.release().await.unwrap();
 }
 
-#[tokio::test]
-async fn a_charge_that_the_payer_voids_is_lost_and_the_payer_blocked() {
-    let mut world = World::new(Setup::default()).await;
+async fn a_charge_that_the_payer_voids_is_lost_and_the_payer_blocked(chain: Backend) {
+    let mut world = World::new(chain, Setup::default()).await;
     let offer = world.metered(dollars(10));
     let signed = world.allowance(PAYER, dollars(99), 0).await;
     let id = world.pay(&offer, &signed, dollars(5)).await;
     world.leave(PAYER, Amount::ZERO).await;
     for _ in 0..40 {
         world.tick().await;
-        world.chain.increase_time(10);
-        world.chain.mine();
+        world.pass(10).await;
     }
     assert_eq!(world.state(id).await, PaymentState::Lost);
     assert_eq!(world.received().await, Amount::ZERO);
@@ -329,9 +379,8 @@ async fn a_charge_that_the_payer_voids_is_lost_and_the_payer_blocked() {
     assert_eq!(refused.code, ErrorCode::InsufficientFunds);
 }
 
-#[tokio::test]
-async fn a_transfer_that_a_stranger_submitted_first_counts_as_paid() {
-    let mut world = World::new(Setup::default()).await;
+async fn a_transfer_that_a_stranger_submitted_first_counts_as_paid(chain: Backend) {
+    let mut world = World::new(chain, Setup::default()).await;
     let signed = world.transfer(PAYER, dollars(20), 9).await;
     let id = world
         .pay(
@@ -344,18 +393,243 @@ async fn a_transfer_that_a_stranger_submitted_first_counts_as_paid() {
     else {
         unreachable!()
     };
-    let call = tollgate_bsc::transfer_with_authorization(transfer);
-    let transaction = call.into_transaction(tollgate_x402::ChainId::DEV, 0, 50_000_000);
-    let signature = wallet(3)
-        .sign_hash_sync(&transaction.signing_hash())
-        .unwrap();
     world
-        .reader
-        .submit(&transaction.into_raw(&signature).raw)
+        .send(3, tollgate_bsc::transfer_with_authorization(transfer))
         .await;
-    world.chain.mine();
+    world.chain.mine().await;
     world.settle().await;
     assert_eq!(world.state(id).await, PaymentState::Final);
     assert_eq!(world.received().await, dollars(20));
-    let _ = world.till.markets();
+}
+
+async fn a_permit_signed_anew_before_its_deadline_pays_what_the_first_one_promised(chain: Backend) {
+    let mut world = World::new(chain, aggregate()).await;
+    let offer = world.metered(dollars(10));
+    let soon = world.now().plus(100);
+    let first = world.allowance_until(PAYER, dollars(99), 0, soon).await;
+    let second = world.allowance(PAYER, dollars(99), 0).await;
+    let ids = [
+        world.pay(&offer, &first, dollars(5)).await,
+        world.pay(&offer, &second, dollars(3)).await,
+    ];
+    world.pass(601).await;
+    world.settle().await;
+    for id in ids {
+        assert_eq!(world.state(id).await, PaymentState::Final);
+    }
+    assert_eq!(world.received().await, dollars(8));
+}
+
+async fn a_second_permit_of_a_nonce_is_never_counted_beside_the_first(chain: Backend) {
+    let mut world = World::new(chain, aggregate()).await;
+    let offer = world.metered(dollars(60));
+    let first = world.allowance(PAYER, dollars(60), 0).await;
+    world.pay(&offer, &first, dollars(50)).await;
+    // Worth more, and void sooner: what is due counts on the first.
+    let soon = world.now().plus(100);
+    let second = world.allowance_until(PAYER, dollars(90), 0, soon).await;
+    let hold = world.admit(&offer, &second).await.unwrap();
+    assert_eq!(hold.cap(), dollars(10));
+    hold.release().await.unwrap();
+    let third = world
+        .allowance_until(PAYER, dollars(90), 0, world.now().plus(7_200))
+        .await;
+    let hold = world.admit(&offer, &third).await.unwrap();
+    assert_eq!(hold.cap(), dollars(40));
+    hold.commit(dollars(40), None).await.unwrap();
+    world.pass(601).await;
+    world.settle().await;
+    assert_eq!(world.received().await, dollars(90));
+}
+
+async fn a_paused_token_loses_no_charge_and_blocks_no_payer(chain: Backend) {
+    let mut world = World::new(chain, Setup::default()).await;
+    let offer = world.metered(dollars(10));
+    let signed = world.allowance(PAYER, dollars(99), 0).await;
+    let id = world.pay(&offer, &signed, dollars(5)).await;
+    world.token_send(ADMIN, "pause()", &[]).await;
+    for _ in 0..60 {
+        world.tick().await;
+        world.pass(10).await;
+    }
+    assert_eq!(world.state(id).await, PaymentState::Accepted);
+    let spent = world.reader.transaction_count(
+        DEV_ACCOUNTS[OPERATOR].address,
+        tollgate_bsc::BlockTag::Latest,
+    );
+    assert!(spent.await.unwrap() < 10, "a paused token is left alone");
+    world.token_send(ADMIN, "unpause()", &[]).await;
+    world.pass(1_000).await;
+    world.settle().await;
+    assert_eq!(world.state(id).await, PaymentState::Final);
+    assert_eq!(world.received().await, dollars(5));
+}
+
+async fn a_settler_that_refuses_its_operator_loses_no_charge(chain: Backend) {
+    let mut world = World::new(chain, Setup::default()).await;
+    let offer = world.metered(dollars(10));
+    let signed = world.allowance(PAYER, dollars(99), 0).await;
+    let id = world.pay(&offer, &signed, dollars(5)).await;
+    world.set_operator(OPERATOR, false).await;
+    for _ in 0..40 {
+        world.tick().await;
+        world.pass(10).await;
+    }
+    assert_eq!(world.state(id).await, PaymentState::Accepted);
+    world.set_operator(OPERATOR, true).await;
+    world.pass(1_000).await;
+    world.settle().await;
+    assert_eq!(world.state(id).await, PaymentState::Final);
+    assert_eq!(world.received().await, dollars(5));
+}
+
+async fn a_charge_that_cannot_be_paid_takes_no_other_with_it(chain: Backend) {
+    let mut world = World::new(chain, aggregate()).await;
+    let offer = world.metered(dollars(10));
+    let signed = world.allowance(PAYER, dollars(99), 0).await;
+    let ids = [
+        world.pay(&offer, &signed, dollars(5)).await,
+        world.pay(&offer, &signed, dollars(5)).await,
+        world.pay(&offer, &signed, dollars(5)).await,
+    ];
+    world.leave(PAYER, dollars(12)).await;
+    world.pass(601).await;
+    for _ in 0..60 {
+        world.tick().await;
+        world.pass(10).await;
+    }
+    let mut states = Vec::new();
+    for id in ids {
+        states.push(world.state(id).await);
+    }
+    use PaymentState::{Final, Lost};
+    assert_eq!(states, [Final, Final, Lost]);
+    assert_eq!(world.received().await, dollars(10));
+}
+
+async fn charges_of_an_old_address_wait_for_its_worker_and_stop_nobody(chain: Backend) {
+    let mut world = World::new(chain, Setup::default()).await;
+    world.approve_permit2(PAYER, U256::MAX).await;
+    let once = world.once(PAYER, dollars(99), 5).await;
+    let allowance = world.allowance(PAYER, dollars(99), 0).await;
+    let offer = world.metered(dollars(10));
+    let old = [
+        world.pay(&offer, &once, dollars(4)).await,
+        world.pay(&offer, &allowance, dollars(3)).await,
+    ];
+    world.pay_to(false).await;
+    let once = world.once(PAYER, dollars(99), 6).await;
+    let new = world
+        .pay(&world.metered(dollars(10)), &once, dollars(2))
+        .await;
+    for _ in 0..20 {
+        world.tick().await;
+        world.pass(10).await;
+    }
+    assert_eq!(world.state(new).await, PaymentState::Final);
+    for id in old {
+        assert_eq!(world.state(id).await, PaymentState::Accepted);
+    }
+    world.pay_to(true).await;
+    world.settle().await;
+    for id in old {
+        assert_eq!(world.state(id).await, PaymentState::Final);
+    }
+}
+
+async fn a_transfer_is_settled_at_once_beside_an_allowance_that_waits(chain: Backend) {
+    let mut world = World::new(
+        chain,
+        Setup {
+            settler: false,
+            ..aggregate()
+        },
+    )
+    .await;
+    let allowance = world.allowance(PAYER, dollars(99), 0).await;
+    world
+        .pay(&world.metered(dollars(10)), &allowance, dollars(3))
+        .await;
+    world.pass(10).await;
+    let exact = world.transfer(PAYER, dollars(20), 9).await;
+    let fixed = world.offer(Pricing::Fixed(dollars(20)));
+    let id = world.pay(&fixed, &exact, dollars(20)).await;
+    assert_eq!(world.tick().await.sent, 1);
+    for _ in 0..4 {
+        world.pass(1).await;
+        world.tick().await;
+    }
+    assert_eq!(world.state(id).await, PaymentState::Final);
+}
+
+async fn a_look_between_block_and_finality_takes_nothing_off_a_plain_accounts_allowance(
+    chain: Backend,
+) {
+    let mut world = World::new(
+        chain,
+        Setup {
+            settler: false,
+            ..Setup::default()
+        },
+    )
+    .await;
+    let offer = world.metered(dollars(50));
+    let signed = world.allowance(PAYER, dollars(99), 0).await;
+    world.pay(&offer, &signed, dollars(50)).await;
+    // The permit, then the transfer; the payer's state is read anew in each block.
+    for _ in 0..10 {
+        world.tick().await;
+        world.pass(5).await;
+        let hold = world.admit(&offer, &signed).await.unwrap();
+        assert_eq!(hold.cap(), dollars(49));
+        hold.release().await.unwrap();
+    }
+    assert_eq!(world.received().await, dollars(50));
+}
+
+async fn a_permit_that_a_reorganization_took_out_goes_in_again(chain: Backend) {
+    let mut world = World::new(chain, Setup::default()).await;
+    let offer = world.metered(dollars(10));
+    let signed = world.allowance(PAYER, dollars(99), 0).await;
+    let tollgate_x402::Authorization::Allowance(permit) = &signed else {
+        unreachable!()
+    };
+    world.send(3, tollgate_bsc::permit(permit)).await;
+    world.chain.mine().await;
+    let id = world.pay(&offer, &signed, dollars(5)).await;
+    world.chain.reorg(1).await;
+    world.settle().await;
+    assert_eq!(world.state(id).await, PaymentState::Final);
+    assert_eq!(world.received().await, dollars(5));
+}
+
+async fn a_permit_that_is_too_late_is_lost_for_its_deadline(chain: Backend) {
+    let mut world = World::new(chain, aggregate()).await;
+    let offer = world.metered(dollars(10));
+    let soon = world.now().plus(100);
+    let signed = world.allowance_until(PAYER, dollars(99), 0, soon).await;
+    let id = world.pay(&offer, &signed, dollars(5)).await;
+    // The gateway was away.
+    world.pass(200).await;
+    for _ in 0..6 {
+        world.tick().await;
+        world.pass(1).await;
+    }
+    let row = world.store.payment(id).await.unwrap().unwrap();
+    assert_eq!(
+        row.state,
+        tollgate_payment::PaymentState::Lost {
+            reason: tollgate_payment::LossReason::Deadline
+        }
+    );
+}
+
+fn aggregate() -> Setup {
+    Setup {
+        allowances: Policy::Aggregate {
+            max_unsettled: dollars(500),
+            max_age: 600,
+        },
+        ..Setup::default()
+    }
 }

@@ -1,15 +1,18 @@
 //! A seller over a real chain: blocks are made by the test, and time is the chain's.
-#![allow(dead_code, reason = "each test file uses a part")]
+
+mod backend;
 
 use std::{sync::Arc, time::Duration};
 
+pub(crate) use backend::{Backend, ChainClock};
+
 use tokio::sync::Notify;
-use tollgate_bsc::{Chain, ChainConfig};
+use tollgate_bsc::{BlockTag, Chain, ChainConfig};
 use tollgate_contracts::{
     addresses::{EXACT_PROXY, PERMIT2, UPTO_PROXY},
     tokens::USD1,
 };
-use tollgate_devchain::{BlockTime, DEV_ACCOUNTS, DEV_SETTLER, DevChain, Development, Genesis};
+use tollgate_devchain::DEV_ACCOUNTS;
 use tollgate_eip712::{
     AllowanceTerms, Eip3009Terms, LocalWallet, OnceTerms, Permit2ExactTerms, TokenDomain,
     sign_allowance, sign_eip3009, sign_once, sign_permit2_exact,
@@ -28,44 +31,37 @@ use tollgate_x402::{
     PaymentState, PaymentStatus, ResourceInfo, Timestamp, U256,
 };
 
-pub const DOLLAR: u128 = 1_000_000_000_000_000_000;
+pub(crate) const DOLLAR: u128 = 1_000_000_000_000_000_000;
 
-pub fn dollars(cents: u64) -> Amount {
+pub(crate) fn dollars(cents: u64) -> Amount {
     Amount::from(u128::from(cents) * (DOLLAR / 100))
 }
 
-/// Time is the newest block's.
-#[derive(Clone)]
-pub struct ChainClock(pub DevChain);
+pub(crate) type TestTill = Cashier<MemoryStore, ChainVerifier>;
+pub(crate) type TestWorker = Worker<MemoryStore, OwnRail<LocalWallet>, Arc<ChainClock>>;
+pub(crate) type TestHold = EngineHold<MemoryStore>;
 
-impl Clock for ChainClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.0.timestamp())
-    }
-}
-
-pub type TestTill = Cashier<MemoryStore, ChainVerifier>;
-pub type TestHold = EngineHold<MemoryStore>;
-
-pub struct World {
-    pub chain: DevChain,
-    pub reader: Chain,
-    pub store: MemoryStore,
-    pub till: TestTill,
-    pub worker: Worker<MemoryStore, OwnRail<LocalWallet>, Arc<ChainClock>>,
-    pub markets: Markets,
-    pub domain: TokenDomain,
-    pub pay_to: Address,
-    pub treasury: Address,
-    pub clock: Arc<ChainClock>,
+pub(crate) struct World {
+    pub(crate) chain: Backend,
+    pub(crate) setup: Setup,
+    pub(crate) epoch: u64,
+    pub(crate) reader: Chain,
+    pub(crate) store: MemoryStore,
+    pub(crate) till: TestTill,
+    pub(crate) worker: TestWorker,
+    pub(crate) markets: Markets,
+    pub(crate) domain: TokenDomain,
+    pub(crate) pay_to: Address,
+    pub(crate) treasury: Address,
+    pub(crate) clock: Arc<ChainClock>,
+    pub(crate) work: Arc<Notify>,
 }
 
 #[derive(Clone)]
-pub struct Setup {
-    pub settler: bool,
-    pub credit: Credit,
-    pub allowances: Policy,
-    pub balance: Option<Amount>,
+pub(crate) struct Setup {
+    pub(crate) settler: bool,
+    pub(crate) credit: Credit,
+    pub(crate) allowances: Policy,
 }
 
 impl Default for Setup {
@@ -79,94 +75,118 @@ impl Default for Setup {
             settler: true,
             credit,
             allowances: Policy::AtOnce,
-            balance: None,
         }
     }
 }
 
-pub fn wallet(account: usize) -> LocalWallet {
+pub(crate) fn wallet(account: usize) -> LocalWallet {
     LocalWallet::from_bytes(&DEV_ACCOUNTS[account].private_key.0).unwrap()
 }
 
-pub const PAYER: usize = 0;
-pub const OPERATOR: usize = 7;
-pub const TREASURY: usize = 9;
+pub(crate) const PAYER: usize = 0;
+pub(crate) const OPERATOR: usize = 7;
+pub(crate) const ADMIN: usize = 8;
+pub(crate) const TREASURY: usize = 9;
+
+/// Who is paid, and for what.
+fn sold(chain: &Backend, setup: &Setup, domain: &TokenDomain) -> (Address, Markets) {
+    let pay_to = if setup.settler {
+        chain.settler()
+    } else {
+        DEV_ACCOUNTS[OPERATOR].address
+    };
+    let terms = Terms {
+        chain: ChainId::DEV,
+        token: USD1,
+        name: domain.name().map(str::to_owned),
+        version: domain.version().map(str::to_owned),
+        pay_to,
+        amount: dollars(99),
+        max_timeout: 86_400,
+        permit: true,
+        eip3009: true,
+        permit2: Some(Permit2Terms {
+            permit2: PERMIT2,
+            upto_proxy: Some(UPTO_PROXY),
+            exact_proxy: Some(EXACT_PROXY),
+            facilitator: pay_to,
+        }),
+    };
+    let market = Market {
+        terms,
+        domain: domain.clone(),
+        credit: setup.credit.clone(),
+        settler: setup.settler,
+        treasury: DEV_ACCOUNTS[TREASURY].address,
+    };
+    (pay_to, Markets::new(vec![market]))
+}
+
+/// The parts that live as long as one run of the gateway.
+fn assemble(
+    setup: &Setup,
+    reader: &Chain,
+    clock: &Arc<ChainClock>,
+    store: &MemoryStore,
+    markets: &Markets,
+    epoch: u64,
+    operator: usize,
+    work: &Arc<Notify>,
+) -> (TestTill, TestWorker) {
+    let market = markets.iter().next().unwrap();
+    let work = Arc::clone(work);
+    let verifier = ChainVerifier::new(reader.clone(), markets.clone(), clock.clone(), 30);
+    let config = CashierConfig {
+        markets: markets.clone(),
+        epoch,
+        slice: 0,
+        margin: 60,
+    };
+    let till = Cashier::new(store.clone(), verifier, clock.clone(), config, work.clone());
+    let rail = OwnRail::new(
+        reader.clone(),
+        wallet(operator),
+        clock.clone(),
+        RailConfig {
+            settler: market.settler(),
+            treasury: market.treasury,
+            gas_floor: 50_000_000,
+            gas_cap: 5_000_000_000,
+        },
+    );
+    let signer = SignerKey {
+        chain: ChainId::DEV,
+        operator: DEV_ACCOUNTS[operator].address,
+    };
+    let config = WorkerConfig::new(
+        signer,
+        market.settler(),
+        setup.allowances,
+        Duration::from_millis(450),
+    );
+    let worker = Worker::new(store.clone(), rail, clock.clone(), config, work);
+    (till, worker)
+}
 
 impl World {
-    pub async fn new(setup: Setup) -> Self {
-        let chain = DevChain::builder()
-            .block_time(BlockTime::Manual)
-            .genesis(Genesis::development(&Development::default()))
-            .start()
-            .unwrap();
-        chain.mine_blocks(3);
-        chain.serve(([127, 0, 0, 1], 0)).await.unwrap();
-        let reader = Chain::connect(ChainConfig::new(ChainId::DEV, [chain.rpc_url().unwrap()]))
+    pub(crate) async fn new(chain: Backend, setup: Setup) -> Self {
+        let reader = Chain::connect(ChainConfig::new(ChainId::DEV, [chain.rpc_url()]))
             .await
             .unwrap();
-        let clock = Arc::new(ChainClock(chain.clone()));
+        let clock = Arc::clone(&chain.clock);
         let store = MemoryStore::new(B256::ZERO, clock.clone());
-        let operator = DEV_ACCOUNTS[OPERATOR].address;
-        let treasury = DEV_ACCOUNTS[TREASURY].address;
-        let pay_to = if setup.settler { DEV_SETTLER } else { operator };
+        let epoch = store.begin_epoch().await.unwrap();
         let domain = TokenDomain::new("World Liberty Financial USD", "1", ChainId::DEV, USD1);
-        let markets = Markets::new(vec![Market {
-            terms: Terms {
-                chain: ChainId::DEV,
-                token: USD1,
-                name: domain.name().map(str::to_owned),
-                version: domain.version().map(str::to_owned),
-                pay_to,
-                amount: dollars(99),
-                max_timeout: 86_400,
-                permit: true,
-                eip3009: true,
-                permit2: Some(Permit2Terms {
-                    permit2: PERMIT2,
-                    upto_proxy: Some(UPTO_PROXY),
-                    exact_proxy: Some(EXACT_PROXY),
-                    facilitator: pay_to,
-                }),
-            },
-            domain: domain.clone(),
-            credit: setup.credit.clone(),
-            settler: setup.settler,
-            treasury,
-        }]);
+        let treasury = DEV_ACCOUNTS[TREASURY].address;
+        let (pay_to, markets) = sold(&chain, &setup, &domain);
         let work = Arc::new(Notify::new());
-        let verifier = ChainVerifier::new(reader.clone(), markets.clone(), clock.clone(), 30);
-        let config = CashierConfig {
-            markets: markets.clone(),
-            epoch: 1,
-            slice: 0,
-            margin: 60,
-        };
-        let till = Cashier::new(store.clone(), verifier, clock.clone(), config, work.clone());
-        let settler = setup.settler.then_some(pay_to);
-        let rail = OwnRail::new(
-            reader.clone(),
-            wallet(OPERATOR),
-            clock.clone(),
-            RailConfig {
-                settler,
-                treasury,
-                gas_floor: 50_000_000,
-                gas_cap: 5_000_000_000,
-            },
+        let (till, worker) = assemble(
+            &setup, &reader, &clock, &store, &markets, epoch, OPERATOR, &work,
         );
-        let signer = SignerKey {
-            chain: ChainId::DEV,
-            operator,
-        };
-        let config = WorkerConfig::new(
-            signer,
-            settler,
-            setup.allowances,
-            Duration::from_millis(450),
-        );
-        let worker = Worker::new(store.clone(), rail, clock.clone(), config, work);
         Self {
             chain,
+            setup,
+            epoch,
             reader,
             store,
             till,
@@ -176,14 +196,55 @@ impl World {
             pay_to,
             treasury,
             clock,
+            work,
         }
     }
 
-    pub fn now(&self) -> Timestamp {
+    /// A new start with the Settler, or with the operator's plain account, as `payTo`.
+    pub(crate) async fn pay_to(&mut self, settler: bool) {
+        self.setup.settler = settler;
+        (self.pay_to, self.markets) = sold(&self.chain, &self.setup, &self.domain);
+        self.crash().await;
+    }
+
+    /// Appoints an account as the Settler's operator, or dismisses it.
+    pub(crate) async fn set_operator(&self, account: usize, allowed: bool) {
+        let words = [
+            U256::from_be_slice(DEV_ACCOUNTS[account].address.as_slice()),
+            U256::from(allowed),
+        ];
+        let settler = self.chain.settler();
+        self.contract_send(ADMIN, settler, "setOperator(address,bool)", &words)
+            .await;
+    }
+
+    /// A kill -9 and a new start: what the store holds is left, and nothing else.
+    pub(crate) async fn crash(&mut self) {
+        self.restart_as(OPERATOR).await;
+    }
+
+    /// The same, settling with another account's key from now on.
+    pub(crate) async fn restart_as(&mut self, operator: usize) {
+        self.store = self.store.fork();
+        self.epoch = self.store.begin_epoch().await.unwrap();
+        (self.till, self.worker) = assemble(
+            &self.setup,
+            &self.reader,
+            &self.clock,
+            &self.store,
+            &self.markets,
+            self.epoch,
+            operator,
+            &self.work,
+        );
+        self.worker.recover(self.epoch).await.unwrap();
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    pub fn offer(&self, pricing: Pricing) -> Offer {
+    pub(crate) fn offer(&self, pricing: Pricing) -> Offer {
         self.till.offer(Ask {
             resource: ResourceInfo::new("http://127.0.0.1/x402/v1"),
             pricing,
@@ -191,19 +252,30 @@ impl World {
     }
 
     /// A metered offer of this worst case, with a minimum of a cent or the worst case.
-    pub fn metered(&self, worst: Amount) -> Offer {
+    pub(crate) fn metered(&self, worst: Amount) -> Offer {
         self.offer(Pricing::Metered {
             worst,
             least: worst.min(dollars(1)),
         })
     }
 
-    pub async fn allowance(&self, payer: usize, value: Amount, nonce: u64) -> Authorization {
+    pub(crate) async fn allowance(&self, payer: usize, value: Amount, nonce: u64) -> Authorization {
+        let deadline = self.now().plus(3_600);
+        self.allowance_until(payer, value, nonce, deadline).await
+    }
+
+    pub(crate) async fn allowance_until(
+        &self,
+        payer: usize,
+        value: Amount,
+        nonce: u64,
+        deadline: Timestamp,
+    ) -> Authorization {
         let terms = AllowanceTerms {
             spender: self.pay_to,
             value,
             nonce: U256::from(nonce),
-            deadline: self.now().plus(3_600),
+            deadline,
         };
         Authorization::Allowance(
             sign_allowance(&wallet(payer), &self.domain, &terms)
@@ -212,7 +284,7 @@ impl World {
         )
     }
 
-    pub async fn once(&self, payer: usize, amount: Amount, nonce: u64) -> Authorization {
+    pub(crate) async fn once(&self, payer: usize, amount: Amount, nonce: u64) -> Authorization {
         let terms = OnceTerms {
             amount,
             spender: UPTO_PROXY,
@@ -229,7 +301,7 @@ impl World {
         )
     }
 
-    pub async fn transfer(&self, payer: usize, value: Amount, nonce: u8) -> Authorization {
+    pub(crate) async fn transfer(&self, payer: usize, value: Amount, nonce: u8) -> Authorization {
         let terms = Eip3009Terms {
             to: self.pay_to,
             value,
@@ -244,7 +316,12 @@ impl World {
         ))
     }
 
-    pub async fn permit2_exact(&self, payer: usize, amount: Amount, nonce: u64) -> Authorization {
+    pub(crate) async fn permit2_exact(
+        &self,
+        payer: usize,
+        amount: Amount,
+        nonce: u64,
+    ) -> Authorization {
         let terms = Permit2ExactTerms {
             amount,
             spender: EXACT_PROXY,
@@ -260,7 +337,7 @@ impl World {
     }
 
     /// Sends a payment as a client's header would carry it.
-    pub async fn admit(
+    pub(crate) async fn admit(
         &self,
         offer: &Offer,
         signed: &Authorization,
@@ -268,7 +345,7 @@ impl World {
         self.admit_for(offer, signed, B256::ZERO).await
     }
 
-    pub async fn admit_for(
+    pub(crate) async fn admit_for(
         &self,
         offer: &Offer,
         signed: &Authorization,
@@ -299,7 +376,12 @@ impl World {
     }
 
     /// Admits, serves and commits one request; returns its id.
-    pub async fn pay(&self, offer: &Offer, signed: &Authorization, used: Amount) -> PaymentId {
+    pub(crate) async fn pay(
+        &self,
+        offer: &Offer,
+        signed: &Authorization,
+        used: Amount,
+    ) -> PaymentId {
         let mut hold = self.admit(offer, signed).await.unwrap();
         hold.durable().await.unwrap();
         let id = hold.id();
@@ -307,12 +389,12 @@ impl World {
         id
     }
 
-    pub async fn tick(&mut self) -> Progress {
+    pub(crate) async fn tick(&mut self) -> Progress {
         self.worker.tick().await.unwrap()
     }
 
     /// Lets blocks pass and the worker work, until nothing is due or undecided.
-    pub async fn settle(&mut self) {
+    pub(crate) async fn settle(&mut self) {
         for _ in 0..40 {
             let progress = self.tick().await;
             if progress.undecided == 0
@@ -321,13 +403,23 @@ impl World {
             {
                 return;
             }
-            self.chain.increase_time(3);
-            self.chain.mine();
+            self.pass(3).await;
         }
         panic!("nothing settles");
     }
 
-    pub async fn status(&self, id: PaymentId) -> PaymentStatus {
+    /// A block, so many seconds later.
+    pub(crate) async fn pass(&self, seconds: u64) {
+        self.chain.increase_time(seconds).await;
+        self.chain.mine().await;
+    }
+
+    /// JSON-RPC calls so far.
+    pub(crate) fn calls(&self) -> u64 {
+        self.reader.rpc_counts().total()
+    }
+
+    pub(crate) async fn status(&self, id: PaymentId) -> PaymentStatus {
         status(&self.store, &self.markets, id)
             .await
             .unwrap()
@@ -335,12 +427,12 @@ impl World {
             .0
     }
 
-    pub async fn state(&self, id: PaymentId) -> PaymentState {
+    pub(crate) async fn state(&self, id: PaymentId) -> PaymentState {
         self.status(id).await.state
     }
 
     /// The token's balance of an account, from the chain.
-    pub async fn balance(&self, account: Address) -> Amount {
+    pub(crate) async fn balance(&self, account: Address) -> Amount {
         self.token_call("balanceOf(address)", &[account]).await
     }
 
@@ -354,26 +446,45 @@ impl World {
             input: input.into(),
             ..Default::default()
         };
-        let answer = self
-            .reader
-            .call(&request, tollgate_bsc::BlockTag::Latest)
-            .await
-            .unwrap();
+        let answer = self.reader.call(&request, BlockTag::Latest).await.unwrap();
         Amount::new(U256::from_be_slice(&answer))
     }
 
     /// Sends a call of the token from an account and mines it.
-    pub async fn token_send(&self, account: usize, signature: &str, words: &[U256]) {
+    pub(crate) async fn token_send(&self, account: usize, signature: &str, words: &[U256]) {
+        self.contract_send(account, USD1, signature, words).await;
+    }
+
+    async fn contract_send(
+        &self,
+        account: usize,
+        contract: Address,
+        signature: &str,
+        words: &[U256],
+    ) {
         let mut input = alloy_primitives::keccak256(signature)[..4].to_vec();
         words
             .iter()
             .for_each(|word| input.extend_from_slice(&word.to_be_bytes::<32>()));
         let call = tollgate_bsc::Call {
-            to: USD1,
+            to: contract,
             input: input.into(),
             gas_limit: 200_000,
         };
-        let nonce = self.chain.nonce(DEV_ACCOUNTS[account].address);
+        let hash = self.send(account, call).await;
+        self.chain.mine().await;
+        let receipt = self.reader.receipt(hash).await.unwrap().unwrap();
+        assert!(receipt.success);
+    }
+
+    /// Sends a call from an account; a block has it when the test makes one.
+    pub(crate) async fn send(&self, account: usize, call: tollgate_bsc::Call) -> B256 {
+        let address = DEV_ACCOUNTS[account].address;
+        let nonce = self
+            .reader
+            .transaction_count(address, BlockTag::Latest)
+            .await
+            .unwrap();
         let transaction = call.into_transaction(ChainId::DEV, nonce, 50_000_000);
         let signature = wallet(account)
             .sign_hash_sync(&transaction.signing_hash())
@@ -383,18 +494,10 @@ impl World {
             self.reader.submit(&raw.raw).await,
             tollgate_bsc::Submission::Accepted
         );
-        self.chain.mine();
-        assert!(
-            self.reader
-                .receipt(raw.hash)
-                .await
-                .unwrap()
-                .unwrap()
-                .success
-        );
+        raw.hash
     }
 
-    pub async fn approve_permit2(&self, payer: usize, amount: U256) {
+    pub(crate) async fn approve_permit2(&self, payer: usize, amount: U256) {
         self.token_send(
             payer,
             "approve(address,uint256)",
@@ -404,7 +507,7 @@ impl World {
     }
 
     /// Leaves a payer with exactly this much.
-    pub async fn leave(&self, payer: usize, amount: Amount) {
+    pub(crate) async fn leave(&self, payer: usize, amount: Amount) {
         let address = DEV_ACCOUNTS[payer].address;
         let rest = self.balance(address).await.checked_sub(amount).unwrap();
         let sink = U256::from_be_slice(DEV_ACCOUNTS[6].address.as_slice());
@@ -414,7 +517,7 @@ impl World {
     }
 
     /// What the treasury has after everything that landed in the Settler was swept.
-    pub async fn received(&self) -> Amount {
+    pub(crate) async fn received(&self) -> Amount {
         let treasury = self.balance(self.treasury).await;
         let genesis = Amount::from(1_000_000 * DOLLAR);
         let waiting = if self.pay_to == self.treasury {

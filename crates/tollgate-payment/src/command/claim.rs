@@ -2,23 +2,29 @@
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
-use tollgate_x402::{Address, Amount, Authorization, Timestamp};
+use tollgate_x402::{Address, Allowance, Authorization, Timestamp};
 
 use super::sum;
 use crate::{
-    key::{AuthorizationKey, BatchId, PaymentKeys, RowKey, SignerKey, SpenderKey},
+    key::{BatchId, PaymentKeys, RowKey, SignerKey, SpenderKey},
     refusal::Refusal,
     row::{
-        BatchItem, BatchRow, BatchState, Counter, Limit, PaymentRow, PaymentState, Permit, Row,
-        SpenderRow,
+        BatchItem, BatchRow, BatchState, Counter, Limit, PaymentRow, PaymentState, Row, SpenderRow,
     },
     store::{Command, Decision, RowSet, Rows},
 };
 
+/// The most items of a batch: the `Settler` takes no more in one transaction.
+const MOST_ITEMS: usize = 50;
+
+/// Failed settlements after which an allowance's charge is an item of its own: one that cannot be paid
+/// must not take others with it.
+const ALONE_AFTER: u32 = 2;
+
 /// Gathers due payments into a batch: from here no other batch can take them.
 ///
 /// Allowance payments of one counter get an interval each, in the order of `payments`, and a permit
-/// goes before the first charge of its generation.
+/// goes before the first charge of its generation. What does not fit into the batch stays due.
 #[derive(Clone, Debug)]
 pub struct Claim {
     /// A fresh random id.
@@ -57,7 +63,13 @@ impl Command for Claim {
         if rows.batch(&self.batch).is_some() {
             return Err(Refusal::Overtaken);
         }
-        let mut spenders: BTreeMap<SpenderKey, (SpenderRow, bool)> = BTreeMap::new();
+        // A plain account has one call a transaction: one item, or what joins its interval.
+        let most = if self.settler.is_some() {
+            MOST_ITEMS
+        } else {
+            1
+        };
+        let mut draws: BTreeMap<SpenderKey, Draw> = BTreeMap::new();
         let mut items: Vec<BatchItem> = Vec::new();
         let mut writes = Vec::new();
         let mut named = BTreeSet::new();
@@ -69,64 +81,34 @@ impl Command for Claim {
             let PaymentState::Due { attempts } = payment.state else {
                 continue;
             };
-            // A plain account has one call a transaction: one item, or what joins its interval.
-            if self.settler.is_none() && !joins(&items, keys) {
-                continue;
-            }
+            let room = items.len() < most;
             let signed = &rows
                 .authorization(&keys.authorization)
                 .ok_or(Refusal::Missing("authorization"))?
                 .signed;
             match signed {
-                Authorization::Once(signed) => {
-                    items.push(BatchItem::Once {
-                        signed: signed.clone(),
-                        amount: payment.charge,
-                        payment: *keys,
-                    });
-                }
-                Authorization::Exact(signed) => {
-                    items.push(BatchItem::Exact {
-                        signed: signed.clone(),
-                        payment: *keys,
-                    });
-                }
+                Authorization::Once(_) | Authorization::Exact(_) if !room => continue,
+                Authorization::Once(signed) => items.push(BatchItem::Once {
+                    signed: signed.clone(),
+                    amount: payment.charge,
+                    payment: *keys,
+                }),
+                Authorization::Exact(signed) => items.push(BatchItem::Exact {
+                    signed: signed.clone(),
+                    payment: *keys,
+                }),
                 Authorization::Allowance(_) => {
                     let key = keys.spender_key().ok_or(Refusal::Missing("spender"))?;
-                    let (row, drawn) = match spenders.entry(key) {
+                    let draw = match draws.entry(key) {
                         Entry::Occupied(entry) => entry.into_mut(),
-                        Entry::Vacant(entry) => entry.insert((
+                        Entry::Vacant(entry) => entry.insert(Draw::of(
                             rows.spender(&key)
                                 .cloned()
                                 .ok_or(Refusal::Missing("spender"))?,
-                            false,
                         )),
                     };
-                    let Limit::Counter(counter) = &mut row.limit else {
-                        return Err(Refusal::Books("an allowance without a counter"));
-                    };
-                    if !*drawn {
-                        if !counter.open(self.undecided) {
-                            continue;
-                        }
-                        counter.undecided = counter
-                            .undecided
-                            .checked_add(1)
-                            .ok_or(Refusal::Books("too many batches of one counter"))?;
-                        *drawn = true;
-                    }
-                    if self.settler.is_none()
-                        && let Some(permit) = counter.pending(&payment)
-                    {
-                        if !permit_first(&mut items, key, permit, *keys) {
-                            break;
-                        }
-                    } else {
-                        let from = counter.claimed;
-                        let to = sum(from, payment.charge)?;
-                        counter.claimed = to;
-                        payment.interval = Some((from, to));
-                        extend(&mut items, key, counter, &payment, (from, to));
+                    if !draw.add(&mut items, &mut payment, attempts, room, self)? {
+                        continue;
                     }
                 }
             }
@@ -145,10 +127,10 @@ impl Command for Claim {
             });
         }
         writes.extend(
-            spenders
+            draws
                 .into_values()
-                .filter(|(_, drawn)| *drawn)
-                .map(|(row, _)| Row::Spender(row)),
+                .filter(|draw| draw.item.is_some())
+                .map(|draw| Row::Spender(draw.row)),
         );
         let batch = BatchRow {
             id: self.batch,
@@ -176,76 +158,99 @@ impl Counter {
     }
 
     /// The permit that has to go in before this payment is drawn.
-    fn pending(&self, payment: &PaymentRow) -> Option<&Permit> {
+    fn pending(&self, payment: &PaymentRow) -> Option<&Allowance> {
         self.permit
             .as_ref()
             .filter(|permit| !permit.applied && payment.generation == self.generation)
+            .map(|permit| &permit.signed)
     }
 }
 
-/// Whether a payment can go into the one item of a plain account's batch.
-fn joins(items: &[BatchItem], keys: &PaymentKeys) -> bool {
-    match items.first() {
-        None => true,
-        Some(BatchItem::Allowance { spender, .. } | BatchItem::Permit { spender, .. }) => {
-            Some(*spender) == keys.spender_key()
-                && matches!(keys.authorization, AuthorizationKey::Permit { .. })
+/// What a batch draws of one counter.
+struct Draw {
+    row: SpenderRow,
+    /// The place of its last item; none if nothing is drawn.
+    item: Option<usize>,
+    /// The last item takes no further charge.
+    alone: bool,
+}
+
+impl Draw {
+    const fn of(row: SpenderRow) -> Self {
+        Self {
+            row,
+            item: None,
+            alone: false,
         }
-        Some(BatchItem::Once { .. } | BatchItem::Exact { .. }) => false,
     }
-}
 
-/// Adds a payment to those that wait for a permit. Payments of an older generation are drawn first, in a
-/// batch of their own.
-fn permit_first(
-    items: &mut Vec<BatchItem>,
-    key: SpenderKey,
-    permit: &Permit,
-    keys: PaymentKeys,
-) -> bool {
-    match items.last_mut() {
-        None => items.push(BatchItem::Permit {
-            spender: key,
-            permit: permit.signed.clone(),
-            payments: vec![keys],
-        }),
-        Some(BatchItem::Permit { payments, .. }) => payments.push(keys),
-        Some(_) => return false,
-    }
-    true
-}
-
-/// Adds a charge's interval to the last item of the same counter, or begins a new item where a permit
-/// has to go in first.
-fn extend(
-    items: &mut Vec<BatchItem>,
-    key: SpenderKey,
-    counter: &Counter,
-    payment: &PaymentRow,
-    interval: (Amount, Amount),
-) {
-    let pending = counter.pending(payment);
-    let last = items.iter_mut().rev().find_map(|item| match item {
-        BatchItem::Allowance {
-            spender,
-            to,
-            permit,
-            payments,
-            ..
-        } if *spender == key => Some((to, permit, payments)),
-        _ => None,
-    });
-    match last {
-        Some((to, permit, payments)) if pending.is_none() || permit.is_some() => {
-            *to = interval.1;
-            payments.push(payment.keys);
+    /// Gives a payment its interval, in the last item of the counter, or in a new one where a permit has to go in
+    /// first. Whether it is in the batch.
+    fn add(
+        &mut self,
+        items: &mut Vec<BatchItem>,
+        payment: &mut PaymentRow,
+        attempts: u32,
+        room: bool,
+        claim: &Claim,
+    ) -> Result<bool, Refusal> {
+        let Limit::Counter(counter) = &mut self.row.limit else {
+            return Err(Refusal::Books("an allowance without a counter"));
+        };
+        let permit = counter.pending(payment).cloned();
+        let alone = attempts >= ALONE_AFTER;
+        let last = match self.item.and_then(|place| items.get_mut(place)) {
+            Some(BatchItem::Permit { payments, .. }) if permit.is_some() => {
+                // They wait for it together.
+                payments.push(payment.keys);
+                return Ok(true);
+            }
+            Some(BatchItem::Allowance {
+                to,
+                payments,
+                permit: first,
+                ..
+            }) if !alone && !self.alone && (permit.is_none() || first.is_some()) => {
+                Some((to, payments))
+            }
+            _ => None,
+        };
+        if last.is_none() && !room || self.item.is_none() && !counter.open(claim.undecided) {
+            return Ok(false);
         }
-        _ => items.push(BatchItem::Allowance {
-            spender: key,
-            from: interval.0,
-            to: interval.1,
-            permit: pending.map(|permit| permit.signed.clone()),
-            payments: vec![payment.keys],
-        }),
+        if self.item.is_none() {
+            counter.undecided = counter
+                .undecided
+                .checked_add(1)
+                .ok_or(Refusal::Books("too many batches of one counter"))?;
+        }
+        let item = if let (None, Some(permit)) = (claim.settler, &permit) {
+            BatchItem::Permit {
+                spender: self.row.key,
+                permit: permit.clone(),
+                payments: vec![payment.keys],
+            }
+        } else {
+            let from = counter.claimed;
+            let to = sum(from, payment.charge)?;
+            counter.claimed = to;
+            payment.interval = Some((from, to));
+            if let Some((end, payments)) = last {
+                *end = to;
+                payments.push(payment.keys);
+                return Ok(true);
+            }
+            BatchItem::Allowance {
+                spender: self.row.key,
+                from,
+                to,
+                permit,
+                payments: vec![payment.keys],
+            }
+        };
+        self.alone = alone;
+        self.item = Some(items.len());
+        items.push(item);
+        Ok(true)
     }
 }

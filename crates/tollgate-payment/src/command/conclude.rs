@@ -40,6 +40,9 @@ pub enum ItemFate {
     },
     /// Nothing was moved, and trying again makes sense; what seems to be in the way.
     Again(LossReason),
+    /// Nothing was moved, through no doing of the payer: an interval before this one failed, the token is paused,
+    /// the whole transaction reverted. Again, as often as it takes: no charge is lost by it.
+    Wait(LossReason),
     /// Nothing was moved, and nothing can be.
     Lost(LossReason),
 }
@@ -108,6 +111,11 @@ impl Command for Conclude {
                 } => {
                     if good {
                         books.advance(spender, (*from, *to), permit.as_ref())?;
+                    } else {
+                        books.change(spender, |counter| {
+                            counter.doubt();
+                            Ok(())
+                        })?;
                     }
                     spender
                 }
@@ -187,6 +195,7 @@ impl Books<'_> {
             (ItemFate::Lost(reason), _) => PaymentState::Lost { reason },
             (ItemFate::Again(reason), _) if failed >= most => PaymentState::Lost { reason },
             (ItemFate::Again(_), _) => PaymentState::Due { attempts: failed },
+            (ItemFate::Wait(_), _) => PaymentState::Due { attempts },
         };
         match state {
             PaymentState::Due { .. } => payment.interval = None,
@@ -350,6 +359,14 @@ impl Counter {
             .filter(|permit| permit.signed.nonce == applied.nonce)
         {
             permit.applied = true;
+        }
+    }
+
+    /// Notes that a draw failed: the block in which the permit was seen may be gone, so it goes in again.
+    /// Where the chain has it, that is harmless.
+    fn doubt(&mut self) {
+        if let Some(permit) = &mut self.permit {
+            permit.applied = false;
         }
     }
 }

@@ -145,6 +145,11 @@ impl Command for Reserve {
             }
         }
 
+        // What is submitted is the counter's permit, which may be another than this request carries.
+        let deadline = match spender.as_ref().map(|spender| &spender.limit) {
+            Some(Limit::Counter(counter)) => counter.deadline(self.authorization.deadline()),
+            _ => self.authorization.deadline(),
+        };
         let claims = matches!(self.keys.authorization, AuthorizationKey::Claim { .. });
         let mut writes = vec![Row::Owner(owner), Row::Exposure(exposure)];
         writes.extend(spender.map(Row::Spender));
@@ -168,7 +173,7 @@ impl Command for Reserve {
             request: self.request,
             memo: self.memo.clone(),
             epoch: self.epoch,
-            deadline: self.authorization.deadline(),
+            deadline,
             created: now,
             ended: None,
             updated: now,
@@ -281,13 +286,17 @@ impl Reserve {
                         ..
                     }) => {
                         counter.learn(signed, self.digest, *nonce, *allowance, *drawn, due)?;
+                        if *nonce == signed.nonce {
+                            counter.renew(signed, self.digest, now);
+                        }
                         counter.seen = Some(*at);
                     }
                     _ => {
                         let known = counter.permit.as_ref().is_some_and(|permit| {
                             permit.digest == self.digest
                                 || (permit.signed.nonce == signed.nonce
-                                    && permit.signed.value == signed.value)
+                                    && permit.signed.value == signed.value
+                                    && permit.signed.deadline >= signed.deadline)
                         });
                         if !known || !counter.seen.is_some_and(|at| self.fresh(at, now)) {
                             return Err(Refusal::FundsNeeded);
@@ -430,8 +439,13 @@ impl Counter {
             self.claimed = self.settled;
         }
         let ledger = sum(self.settled, due)?;
-        // A plain account has no counter on the chain; ours is at or below what was drawn.
-        let drawn = drawn.unwrap_or(self.settled);
+        // A plain account has no counter on the chain. What its one undecided batch draws may be off the
+        // allowance already.
+        let drawn = drawn.unwrap_or(if self.undecided == 0 {
+            self.settled
+        } else {
+            self.claimed
+        });
         if drawn > ledger {
             return Err(Refusal::CounterAhead {
                 chain: drawn,
@@ -470,5 +484,43 @@ impl Counter {
             self.ceiling = self.ceiling.min(drawn.saturating_add(allowance));
         }
         Ok(())
+    }
+
+    /// Takes a permit of the same nonce in place of one that was never submitted: a payer signs anew before a deadline,
+    /// and only one of the two can go in. Charges that are due are drawn by it as well, so it must be worth as much
+    /// and good as long, unless the known one is void.
+    fn renew(&mut self, signed: &Allowance, digest: B256, now: Timestamp) {
+        let Some(permit) = self.permit.as_mut().filter(|permit| {
+            // A batch may hold the known one, and bring it in.
+            self.undecided == 0
+                && !permit.applied
+                && permit.digest != digest
+                && permit.signed.nonce == signed.nonce
+        }) else {
+            return;
+        };
+        let known = &permit.signed;
+        let void = known.deadline < now;
+        let better = signed.value >= known.value && signed.deadline >= known.deadline;
+        if void || better {
+            self.ceiling = self
+                .ceiling
+                .saturating_sub(known.value)
+                .saturating_add(signed.value);
+            *permit = Permit {
+                signed: signed.clone(),
+                digest,
+                applied: false,
+            };
+        }
+    }
+
+    /// Until when a charge can be submitted by which this authorization's deadline is given: a permit that the chain
+    /// does not have must go in before its own.
+    fn deadline(&self, signed: Timestamp) -> Timestamp {
+        self.permit
+            .as_ref()
+            .filter(|permit| !permit.applied)
+            .map_or(signed, |permit| permit.signed.deadline.min(signed))
     }
 }
