@@ -5,6 +5,7 @@
     reason = "a task speaks to the terminal"
 )]
 
+mod bench;
 mod ci;
 mod conformance;
 mod contracts;
@@ -32,6 +33,8 @@ enum Task {
     /// Run a command against a fresh anvil with the real Permit2 and our contracts, told by TOLLGATE_ANVIL_RPC,
     /// TOLLGATE_ANVIL_SETTLER and TOLLGATE_ANVIL_LEDGER_ID
     Anvil(conformance::OnAnvil),
+    /// Measure the gateway beside what it stands in front of (docs/benchmarks.md)
+    Bench(bench::Bench),
     /// Run the fuzz targets for a while, beginning with their corpora
     Fuzz(fuzz::Fuzz),
     /// Compile the Solidity of crates/tollgate-contracts; with --check, only compare with what is committed
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Task::Tidy(task) => task.run(),
         Task::Conformance(task) => task.run(),
         Task::Anvil(task) => task.run(),
+        Task::Bench(task) => task.run(),
         Task::Fuzz(task) => task.run(),
         Task::Contracts(task) => task.run(),
     };

@@ -113,12 +113,13 @@ impl Repo {
         })
     }
 
-    /// The crates under `crates/`.
+    /// The crates under `crates/`: the house. Tasks that are packages of their own are none of them.
     fn crates(&self) -> impl Iterator<Item = &Package> {
+        let house = self.root.join("crates");
         self.metadata
             .packages
             .iter()
-            .filter(|package| package.name.starts_with("tollgate"))
+            .filter(move |package| package.manifest_path.as_std_path().starts_with(&house))
     }
 
     /// Rust files of `crates/<name>/src`.
