@@ -7,7 +7,7 @@ use core::{
 };
 use std::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_core::Stream;
 use http_body::{Body, Frame, SizeHint};
 use tollgate_chat::ChatEvent;
@@ -144,9 +144,6 @@ where
                     self.upstream = None;
                     match last {
                         Some(last) => last,
-                        // The meter is asked at frames, and what the upstream reports at its end has none: a comment,
-                        // which clients skip, has it asked once more.
-                        None if course.is_unseen() => comment(),
                         None => return Poll::Ready(None),
                     }
                 }
@@ -154,10 +151,4 @@ where
             return Poll::Ready(Some(frame));
         }
     }
-}
-
-fn comment() -> Bytes {
-    let mut buf = BytesMut::new();
-    tollgate_sse::encode_comment(&mut buf, "end");
-    buf.freeze()
 }

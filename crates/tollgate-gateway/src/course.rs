@@ -247,11 +247,6 @@ impl Course {
         self.seen
     }
 
-    /// Whether the meter has not seen all yet.
-    pub(crate) fn is_unseen(&self) -> bool {
-        self.seen != self.state()
-    }
-
     /// Why the answer ended, if the upstream or the limit ended it.
     pub(crate) const fn ended(&self) -> Option<FinishReason> {
         self.end

@@ -47,8 +47,8 @@ pub trait Meter: Send + 'static {
     /// What the answer up to and including this frame is worth, in atomic units. It is called before the frame is
     /// sent, and may fall, as when an estimate gives way to a reported count.
     ///
-    /// The frame is empty where there is no frame but the question stands: a buffered answer without a body, or a
-    /// caller that hung up before the answer began. Then it is what the work done so far is worth: 0, if only what
+    /// The frame is empty where there is no frame but the question stands: at the end of a stream of which something
+    /// was delivered, for a buffered answer without a body, or for a caller that hung up before the answer began. Then it is what the work done so far is worth: 0, if only what
     /// reaches the caller counts.
     ///
     /// An answer must not become worth more than [`Admitted::cap`]: a stream ends after the frame that does, and the

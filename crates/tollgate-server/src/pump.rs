@@ -60,6 +60,7 @@ impl<H: Hold, M: Meter> Pump<'_, H, M> {
     {
         let mut body = pin!(body);
         let mut trailers = None;
+        let mut delivered = false;
         let end = loop {
             let frame = match self.next(body.as_mut()).await {
                 Ok(frame) => frame,
@@ -75,7 +76,12 @@ impl<H: Hold, M: Meter> Pump<'_, H, M> {
             if let Err(end) = self.forward(data).await {
                 break end;
             }
+            delivered = true;
         };
+        // What an upstream reports of itself after its last frame counts as well.
+        if delivered && matches!(end, End::Complete | End::UpstreamError) {
+            *self.used = self.meter.observe(&Bytes::new());
+        }
         (end, trailers)
     }
 

@@ -101,7 +101,7 @@ impl Chat {
             match part? {
                 ChatPart::Text(more) => {
                     if !self.json {
-                        print!("{more}");
+                        print!("{}", printable(&more));
                         // A terminal that is gone does not make the answer cheaper.
                         let _ = std::io::stdout().flush();
                     }
@@ -141,7 +141,7 @@ impl Chat {
             }
         }
         if let Some(error) = failed {
-            bail!("the gateway reports: {error}");
+            bail!("the gateway reports: {}", printable(&error));
         }
         Ok(if findings.is_empty() {
             ExitCode::SUCCESS
@@ -170,6 +170,13 @@ impl Chat {
         request.stream = !self.no_stream;
         Ok(dgrid::encode_request(&request))
     }
+}
+
+/// A seller's text without what would steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .filter(|c| matches!(c, '\n' | '\t') || !c.is_control())
+        .collect()
 }
 
 /// The client names its settings; here they are flags.
