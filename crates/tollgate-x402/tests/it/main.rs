@@ -2,6 +2,7 @@
 
 mod clients;
 mod common;
+mod mismatches;
 mod offers;
 mod properties;
 mod refusals;
