@@ -85,6 +85,7 @@ pub(crate) fn wallet(account: usize) -> LocalWallet {
 
 pub(crate) const PAYER: usize = 0;
 pub(crate) const OPERATOR: usize = 7;
+pub(crate) const SUCCESSOR: usize = 6;
 pub(crate) const ADMIN: usize = 8;
 pub(crate) const TREASURY: usize = 9;
 
@@ -122,6 +123,38 @@ fn sold(chain: &Backend, setup: &Setup, domain: &TokenDomain) -> (Address, Marke
     (pay_to, Markets::new(vec![market]))
 }
 
+pub(crate) fn rail(
+    reader: &Chain,
+    clock: &Arc<ChainClock>,
+    market: &Market,
+    operator: usize,
+) -> OwnRail<LocalWallet> {
+    OwnRail::new(
+        reader.clone(),
+        wallet(operator),
+        clock.clone(),
+        RailConfig {
+            settler: market.settler(),
+            treasury: market.treasury,
+            gas_floor: 50_000_000,
+            gas_cap: 5_000_000_000,
+        },
+    )
+}
+
+pub(crate) fn worker_config(setup: &Setup, market: &Market, operator: usize) -> WorkerConfig {
+    let signer = SignerKey {
+        chain: ChainId::DEV,
+        operator: DEV_ACCOUNTS[operator].address,
+    };
+    WorkerConfig::new(
+        signer,
+        market.settler(),
+        setup.allowances,
+        Duration::from_millis(450),
+    )
+}
+
 /// The parts that live as long as one run of the gateway.
 fn assemble(
     setup: &Setup,
@@ -143,27 +176,8 @@ fn assemble(
         margin: 60,
     };
     let till = Cashier::new(store.clone(), verifier, clock.clone(), config, work.clone());
-    let rail = OwnRail::new(
-        reader.clone(),
-        wallet(operator),
-        clock.clone(),
-        RailConfig {
-            settler: market.settler(),
-            treasury: market.treasury,
-            gas_floor: 50_000_000,
-            gas_cap: 5_000_000_000,
-        },
-    );
-    let signer = SignerKey {
-        chain: ChainId::DEV,
-        operator: DEV_ACCOUNTS[operator].address,
-    };
-    let config = WorkerConfig::new(
-        signer,
-        market.settler(),
-        setup.allowances,
-        Duration::from_millis(450),
-    );
+    let rail = rail(reader, clock, market, operator);
+    let config = worker_config(setup, market, operator);
     let worker = Worker::new(store.clone(), rail, clock.clone(), config, work);
     (till, worker)
 }
@@ -363,6 +377,15 @@ impl World {
             })
             .unwrap_or(&required.accepts[0]);
         let payload = PaymentPayload::answering(&required, entry, signed);
+        self.admit_payload(offer, payload, request).await
+    }
+
+    pub(crate) async fn admit_payload(
+        &self,
+        offer: &Offer,
+        payload: PaymentPayload,
+        request: B256,
+    ) -> Result<TestHold, AdmitError> {
         self.till
             .admit(
                 offer,

@@ -23,8 +23,9 @@ const ALONE_AFTER: u32 = 2;
 
 /// Gathers due payments into a batch: from here no other batch can take them.
 ///
-/// Allowance payments of one counter get an interval each, in the order of `payments`, and a permit
-/// goes before the first charge of its generation. What does not fit into the batch stays due.
+/// Allowance payments of one counter get an interval each, in the order of `payments`. A permit goes before
+/// the first charge of its generation, in a batch that begins after the charges of older ones are final. What
+/// does not go into the batch stays due.
 #[derive(Clone, Debug)]
 pub struct Claim {
     /// A fresh random id.
@@ -166,6 +167,16 @@ impl Counter {
     }
 }
 
+impl Counter {
+    /// Whether every charge that came before the newest permit is final. Not before is the permit shown to the chain:
+    /// whoever sees it can submit it at once, and it sets the allowance that those charges are to be drawn from.
+    fn caught_up(&self) -> bool {
+        self.permit
+            .as_ref()
+            .is_none_or(|permit| self.settled >= self.ceiling.saturating_sub(permit.signed.value))
+    }
+}
+
 /// What a batch draws of one counter.
 struct Draw {
     row: SpenderRow,
@@ -198,6 +209,9 @@ impl Draw {
             return Err(Refusal::Books("an allowance without a counter"));
         };
         let permit = counter.pending(payment).cloned();
+        if permit.is_some() && !counter.caught_up() {
+            return Ok(false);
+        }
         let alone = attempts >= ALONE_AFTER;
         let last = match self.item.and_then(|place| items.get_mut(place)) {
             Some(BatchItem::Permit { payments, .. }) if permit.is_some() => {
