@@ -52,6 +52,11 @@ const STEPS: &[Step] = &[
     },
     Step::new("alone", "cargo xtask tidy --build"),
     Step::new("test", "cargo test --workspace --all-features"),
+    // the same settlement tests as in `test`, on a chain that is not ours
+    Step::new(
+        "settlement",
+        "cargo xtask anvil -- cargo test --workspace --all-features --test settlement -- --ignored",
+    ),
     Step::new("contracts", "cargo xtask contracts --check"),
     Step::new("conformance", "cargo xtask conformance --as-tested"),
     Step::new("fuzz", "cargo xtask fuzz --seconds 20"),
