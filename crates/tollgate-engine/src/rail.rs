@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use alloy_sol_types::SolEvent;
 use tollgate_bsc::{
-    BlockTag, Call, Chain, ChainError, Claim, ItemEvidence, LogFilter, PayerQuery, PayerState,
-    SettleItem, Sight, TxReceipt, evidence, exact_settle, permit, settle, transfer_from,
-    transfer_with_authorization, upto_settle,
+    BlockTag, Call, Chain, ChainError, Claim, ItemEvidence, LogFilter, NotSentReason, PayerQuery,
+    PayerState, SettleItem, Sight, TxReceipt, evidence, exact_settle, permit, settle,
+    transfer_from, transfer_with_authorization, upto_settle,
 };
 use tollgate_contracts::abi::IEip3009;
 use tollgate_eip712::Wallet;
@@ -147,10 +147,15 @@ impl<W: Wallet> OwnRail<W> {
         let claims: Vec<Option<Claim>> = batch.items.iter().map(|item| self.claim(item)).collect();
         let moving: Vec<Claim> = claims.iter().flatten().cloned().collect();
         let mut shown = evidence(&moving, receipt, &sight.heads).items.into_iter();
-        // A `Settler` isolates its items: it reverts as a whole only if it was called wrongly, and a nonce that another
-        // transaction used says nothing of the payers. Neither is their doing.
-        let ours = self.config.settler.is_some() && receipt.is_none_or(|receipt| !receipt.success)
-            || receipt.is_none();
+        // Neither is the payers' doing: that another transaction used the nonce; and that a `Settler` reverted as a whole,
+        // which it does only if it was called wrongly, since it isolates its items.
+        let blameless = match receipt {
+            None => Some(ItemFate::Untried),
+            Some(receipt) if !receipt.success && self.config.settler.is_some() => {
+                Some(ItemFate::Wait(LossReason::Refused))
+            }
+            Some(_) => None,
+        };
         let mut fates = Vec::with_capacity(batch.items.len());
         for (item, claim) in batch.items.iter().zip(&claims) {
             let shown = match claim {
@@ -176,13 +181,10 @@ impl<W: Wallet> OwnRail<W> {
                     )));
                 }
                 // An interval before it failed, and has its own fate.
-                (ItemEvidence::Skipped { .. }, _) => ItemFate::Wait(LossReason::Refused),
+                (ItemEvidence::Skipped { .. }, _) => ItemFate::Untried,
                 (ItemEvidence::Failed | ItemEvidence::NotMoved, _) => {
-                    match self.diagnose(item).await? {
-                        Some(fate) => fate,
-                        None if ours => ItemFate::Wait(LossReason::Refused),
-                        None => ItemFate::Again(LossReason::Refused),
-                    }
+                    let found = self.diagnose(item).await?.or(blameless);
+                    found.unwrap_or(ItemFate::Again(LossReason::Refused))
                 }
             });
         }
@@ -390,7 +392,12 @@ impl<W: Wallet + 'static> Rail for OwnRail<W> {
             tollgate_bsc::Submission::Accepted => Submission::Accepted,
             tollgate_bsc::Submission::NotSent(refusal) => {
                 tracing::warn!(hash = %stored.hash, reason = ?refusal.reason, message = %refusal.message, "a node refused a settlement");
-                Submission::NotSent
+                match refusal.reason {
+                    NotSentReason::Underpriced | NotSentReason::ReplacementUnderpriced => {
+                        Submission::Underpriced
+                    }
+                    _ => Submission::NotSent,
+                }
             }
             tollgate_bsc::Submission::Unknown(unknown) => {
                 tracing::debug!(hash = %stored.hash, doubt = ?unknown.doubt, message = %unknown.message, "a settlement's outcome is unknown");

@@ -1,0 +1,181 @@
+//! Choosing what is settled next.
+
+use std::collections::BTreeMap;
+
+use tollgate_ledger::{Due, Queue, Store, StoreError};
+use tollgate_payment::{
+    BatchId, BatchRow, Limit, PaymentKeys, PaymentRow, PaymentState, RowKey, SpenderKey,
+    command::Claim, port::Rail,
+};
+use tollgate_x402::{Address, Authorization, Clock, Exact, Timestamp};
+
+use super::{Worker, WorkerError};
+
+impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
+    /// Claims the next batch of ripe payments.
+    pub(super) async fn claim(&self) -> Result<Option<BatchRow>, WorkerError> {
+        let now = self.clock.now();
+        let queues = self.store.queues().await?;
+        let mut totals: BTreeMap<_, u64> = BTreeMap::new();
+        for queue in &queues {
+            let total = totals.entry(queue.owner).or_default();
+            *total = total.saturating_add(queue.payments);
+        }
+        let mut ripe: Vec<(Queue, u64)> = queues
+            .into_iter()
+            .filter(|queue| self.ripe(queue, now))
+            .map(|queue| {
+                let all = totals.get(&queue.owner).copied().unwrap_or_default();
+                (queue, all)
+            })
+            .collect();
+        self.drop_closed(&mut ripe).await?;
+        let mut payments: Vec<PaymentKeys> = Vec::new();
+        let mut taken = 0_usize;
+        for (queue, total) in ripe {
+            if taken >= self.config.queues || payments.len() >= self.config.payments {
+                break;
+            }
+            let mut ready = self.ready(&queue, total, now).await?;
+            ready.truncate(self.config.payments.saturating_sub(payments.len()));
+            if !queue.allowance {
+                // A once or exact payment is an item of its own.
+                ready.truncate(self.config.queues.saturating_sub(taken));
+            }
+            let items = if queue.allowance {
+                ready.len().min(1)
+            } else {
+                ready.len()
+            };
+            taken = taken.saturating_add(items);
+            payments.extend(ready);
+        }
+        if payments.is_empty() {
+            return Ok(None);
+        }
+        let claim = Claim {
+            batch: BatchId(rand::random()),
+            signer: self.config.signer,
+            settler: self.config.settler,
+            payments,
+            undecided: self.config.undecided,
+        };
+        Ok(self.store.transact(claim).await?)
+    }
+
+    /// The payments of a queue that can be settled now, by this worker. `total` is how many are due of its payer.
+    pub(super) async fn ready(
+        &self,
+        queue: &Queue,
+        total: u64,
+        now: Timestamp,
+    ) -> Result<Vec<PaymentKeys>, StoreError> {
+        let most = if queue.allowance {
+            self.config.payments
+        } else {
+            // Those of other sellers' addresses, and those that rest, must not hide the others.
+            usize::try_from(total).unwrap_or(usize::MAX)
+        };
+        let mut rows = self.store.due(Due::queue(queue), most).await?;
+        // A queue without a spender is asked for by its payer alone, which finds the others too.
+        rows.retain(|row| row.keys.spender == queue.spender);
+        if queue.allowance {
+            // In the order of their commits: what comes after one that rests waits with it.
+            let rested = rows.iter().take_while(|row| self.rested(row, now));
+            return Ok(rested.map(|row| row.keys).collect());
+        }
+        rows.retain(|row| self.rested(row, now));
+        let authorization = |row: &PaymentRow| RowKey::Authorization(row.keys.authorization);
+        let signed = self
+            .store
+            .read(rows.iter().map(authorization).collect())
+            .await?;
+        rows.retain(|row| {
+            signed
+                .authorization(&row.keys.authorization)
+                .is_some_and(|row| self.is_payee(&row.signed))
+        });
+        Ok(rows.iter().map(|row| row.keys).collect())
+    }
+
+    /// Whether an authorization pays what this worker settles for: after a change of `payTo` the ledger holds charges
+    /// that only a worker of the old one can settle.
+    pub(super) fn is_payee(&self, signed: &Authorization) -> bool {
+        let payee = self.payee();
+        match signed {
+            Authorization::Allowance(signed) => signed.spender == payee,
+            Authorization::Once(signed) => signed.to == payee && signed.facilitator == payee,
+            Authorization::Exact(Exact::Eip3009(signed)) => signed.to == payee,
+            Authorization::Exact(Exact::Permit2(signed)) => signed.to == payee,
+        }
+    }
+
+    pub(super) fn payee(&self) -> Address {
+        self.config.settler.unwrap_or(self.config.signer.operator)
+    }
+
+    /// Leaves out queues whose counter takes no further batch now.
+    pub(super) async fn drop_closed(
+        &self,
+        queues: &mut Vec<(Queue, u64)>,
+    ) -> Result<(), StoreError> {
+        let key = |queue: &Queue| {
+            let spender = queue.spender.filter(|_| queue.allowance)?;
+            Some(SpenderKey {
+                owner: queue.owner,
+                spender,
+            })
+        };
+        let rows = self
+            .store
+            .read(
+                queues
+                    .iter()
+                    .filter_map(|(queue, _)| key(queue))
+                    .map(RowKey::Spender)
+                    .collect(),
+            )
+            .await?;
+        queues.retain(|(queue, _)| {
+            match key(queue)
+                .and_then(|key| rows.spender(&key))
+                .map(|row| &row.limit)
+            {
+                Some(Limit::Counter(counter)) => counter.open(self.config.undecided),
+                _ => true,
+            }
+        });
+        Ok(())
+    }
+
+    pub(super) fn ripe(&self, queue: &Queue, now: Timestamp) -> bool {
+        let policy = if queue.allowance {
+            &self.config.allowances
+        } else {
+            &self.config.claims
+        };
+        let rests = self
+            .resting
+            .get(&queue.owner.token)
+            .is_some_and(|rest| rest.until > now);
+        queue.owner.chain == self.config.signer.chain
+            && !rests
+            && (!queue.allowance || queue.spender == Some(self.payee()))
+            && policy.ripe(queue, now, self.config.deadline_margin)
+    }
+
+    /// Whether a payment that failed before has waited long enough.
+    pub(super) fn rested(&self, payment: &PaymentRow, now: Timestamp) -> bool {
+        match payment.state {
+            PaymentState::Due { attempts: 0 } => true,
+            PaymentState::Due { attempts } => {
+                let wait = self
+                    .config
+                    .backoff
+                    .saturating_mul(1_u64.checked_shl(attempts).unwrap_or(u64::MAX));
+                now.since(payment.updated) >= wait
+            }
+            _ => false,
+        }
+    }
+}

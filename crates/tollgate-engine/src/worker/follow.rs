@@ -1,0 +1,223 @@
+//! Following what is undecided: sent, sent again, replaced, concluded.
+
+use tollgate_ledger::{Store, StoreError};
+use tollgate_payment::{
+    BatchRow, BatchState, Refusal, Submission,
+    command::{Conclude, Fate, Included, ItemFate, Seal, Submitted},
+    port::{Rail, Trace},
+};
+use tollgate_x402::{Address, Clock, Timestamp};
+
+use super::{Worker, WorkerError};
+
+/// Seconds after which what a node refused is offered again.
+const RETRY_REFUSED: u64 = 1;
+
+/// A rest is doubled so many times, at most.
+const MOST_DOUBLINGS: u32 = 8;
+
+/// How long a token is left alone.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Rest {
+    pub(super) until: Timestamp,
+    pub(super) failures: u32,
+}
+
+impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
+    /// Brings one undecided batch forward. Whether it is concluded.
+    pub(super) async fn follow(
+        &mut self,
+        batch: &BatchRow,
+        blocked: bool,
+    ) -> Result<bool, WorkerError> {
+        let mine = batch.signer == self.config.signer;
+        if batch.state == BatchState::Claimed {
+            if mine {
+                self.send(batch).await?;
+                return Ok(false);
+            }
+            // Its account is gone and has signed nothing: the payments are due again, and this account's.
+            let fate = Fate {
+                transaction: None,
+                block: 0,
+                items: vec![ItemFate::Untried; batch.items.len()],
+            };
+            return self.conclude(batch, fate).await;
+        }
+        match self.rail.trace(batch).await? {
+            Trace::Final(_) if blocked => {}
+            Trace::Final(fate) => {
+                if fate.transaction.is_none() && mine {
+                    self.foreign = batch.nonce();
+                }
+                return self.conclude(batch, fate).await;
+            }
+            Trace::Included { transaction, block } => {
+                let seen = BatchState::Included { transaction, block };
+                if batch.state != seen {
+                    self.store
+                        .transact(Included {
+                            batch: batch.id,
+                            at: Some((transaction, block)),
+                        })
+                        .await?;
+                }
+            }
+            Trace::Pending => {
+                if matches!(batch.state, BatchState::Included { .. }) {
+                    // A reorg took it out: the same bytes go in again.
+                    tracing::warn!(batch = ?batch.id, "a settlement was reorganized away");
+                    self.store
+                        .transact(Included {
+                            batch: batch.id,
+                            at: None,
+                        })
+                        .await?;
+                    self.submit(batch).await?;
+                } else {
+                    self.press(batch).await?;
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Writes what the finalized chain says of a batch. Whether it was written.
+    pub(super) async fn conclude(
+        &mut self,
+        batch: &BatchRow,
+        fate: Fate,
+    ) -> Result<bool, WorkerError> {
+        let fates = fate.items.clone();
+        let conclude = Conclude {
+            batch: batch.clone(),
+            fate,
+            attempts: self.config.attempts,
+        };
+        match self.store.transact(conclude).await {
+            Ok((_, lost)) => {
+                for payment in lost {
+                    tracing::error!(?payment, "a charge is lost");
+                }
+                for (item, fate) in batch.items.iter().zip(&fates) {
+                    self.rest(item.owner().token, *fate);
+                }
+                Ok(true)
+            }
+            Err(StoreError::Refused(Refusal::Overtaken)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Lets a token rest whose settlements fail through no doing of the payers: each attempt costs gas.
+    pub(super) fn rest(&mut self, token: Address, fate: ItemFate) {
+        match fate {
+            ItemFate::Wait(reason) => {
+                let now = self.clock.now();
+                let rest = self.resting.entry(token).or_default();
+                if rest.until > now {
+                    return;
+                }
+                let wait = self.config.backoff.saturating_mul(1 << rest.failures);
+                rest.until = now.plus(wait);
+                rest.failures = rest.failures.saturating_add(1).min(MOST_DOUBLINGS);
+                tracing::error!(%token, ?reason, seconds = wait, "settlement of a token waits");
+            }
+            ItemFate::Paid | ItemFate::PaidBy { .. } => {
+                self.resting.remove(&token);
+            }
+            ItemFate::Untried | ItemFate::Again(_) | ItemFate::Lost(_) => {}
+        }
+    }
+
+    /// Sends a batch again that is in no block, or replaces it.
+    pub(super) async fn press(&mut self, batch: &BatchRow) -> Result<(), WorkerError> {
+        let now = self.clock.now();
+        let Some(last) = batch.sent.last() else {
+            return self.send(batch).await;
+        };
+        let due = match last.sent {
+            None => true,
+            Some((at, Submission::NotSent)) => now.since(at) >= RETRY_REFUSED,
+            Some((at, _)) => now.since(at) >= self.config.resend_after,
+        };
+        let replace = match last.sent {
+            // It waits for something else than a price, the account's BNB perhaps: to raise it would only be dearer then.
+            Some((_, Submission::NotSent)) => false,
+            Some((_, Submission::Underpriced)) => due,
+            _ => now.since(last.stored) >= self.config.replace_after,
+        };
+        if replace && batch.signer == self.config.signer {
+            let replacement = self
+                .rail
+                .prepare(batch, last.nonce, Some(last.gas_price))
+                .await;
+            match replacement {
+                Ok(instruction) => {
+                    let seal = Seal {
+                        batch: batch.id,
+                        signer: self.config.signer,
+                        instruction,
+                    };
+                    let sealed = self.store.transact(seal).await?;
+                    return self.submit(&sealed).await;
+                }
+                // At the price cap: the last bytes go on being offered.
+                Err(error) => tracing::warn!(%error, "a settlement cannot be replaced"),
+            }
+        }
+        if due {
+            self.submit(batch).await
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Signs a claimed batch, stores it, and sends it.
+    pub(super) async fn send(&mut self, batch: &BatchRow) -> Result<(), WorkerError> {
+        let nonce = match self.next_nonce {
+            Some(nonce) => nonce,
+            None => return Ok(()),
+        };
+        let chain = self.rail.nonce().await?;
+        if chain > nonce {
+            return Err(WorkerError::ForeignNonce {
+                chain,
+                ledger: nonce,
+            });
+        }
+        let instruction = self.rail.prepare(batch, nonce, None).await?;
+        let seal = Seal {
+            batch: batch.id,
+            signer: self.config.signer,
+            instruction,
+        };
+        match self.store.transact(seal).await {
+            Ok(sealed) => {
+                self.next_nonce = nonce.checked_add(1);
+                self.submit(&sealed).await
+            }
+            Err(error) => {
+                // Somebody else sealed with this nonce: look again.
+                self.next_nonce = None;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Sends the newest stored bytes.
+    pub(super) async fn submit(&self, batch: &BatchRow) -> Result<(), WorkerError> {
+        let Some(last) = batch.sent.last() else {
+            return Ok(());
+        };
+        let submission = self.rail.submit(last).await;
+        self.store
+            .transact(Submitted {
+                batch: batch.id,
+                hash: last.hash,
+                submission,
+            })
+            .await?;
+        Ok(())
+    }
+}
