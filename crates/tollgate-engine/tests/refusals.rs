@@ -164,14 +164,15 @@ async fn refused(
     assert!(world.store.entries(0, 1).await.unwrap().is_empty());
 }
 
-type Spoil = fn(&World, &mut Terms);
+/// What is wrong, how it is done to what would be good, and the code for each kind that can be so.
+type Case = (&'static str, fn(&World, &mut Terms), Vec<(Kind, ErrorCode)>);
 
 #[tokio::test]
 async fn a_payment_that_was_signed_wrongly_is_refused_by_its_code_without_a_call_or_a_row() {
     use ErrorCode as Code;
     use Kind::{Allowance, Once, Permit2Exact, Transfer};
     let world = World::new(Backend::devchain().await, Setup::default()).await;
-    let cases: Vec<(&str, Spoil, Vec<(Kind, Code)>)> = vec![
+    let cases: Vec<Case> = vec![
         (
             "signed for another chain",
             |_, terms| terms.chain = ChainId(56),

@@ -4,7 +4,6 @@
 //! `cargo test` runs them on the embedded chain and lists those of anvil as ignored; `cargo xtask ci --only settlement`
 //! prepares an anvil and runs them on it.
 
-#[expect(dead_code, reason = "this file uses a part")]
 mod common;
 
 use common::*;
@@ -59,6 +58,8 @@ on_both_chains! {
     a_look_between_block_and_finality_takes_nothing_off_a_plain_accounts_allowance,
     a_permit_that_a_reorganization_took_out_goes_in_again,
     a_permit_that_is_too_late_is_lost_for_its_deadline,
+    an_account_without_gas_money_waits_and_does_not_raise_its_price,
+    a_counter_that_another_ledger_drew_stops_settlement_and_loses_nothing,
 }
 
 /// What needs faults that only the embedded chain has.
@@ -623,6 +624,58 @@ async fn a_permit_that_is_too_late_is_lost_for_its_deadline(chain: Backend) {
             reason: tollgate_payment::LossReason::Deadline
         }
     );
+}
+
+async fn an_account_without_gas_money_waits_and_does_not_raise_its_price(chain: Backend) {
+    let mut world = World::new(chain, Setup::default()).await;
+    let signed = world.allowance(PAYER, dollars(99), 0).await;
+    let id = world
+        .pay(&world.metered(dollars(10)), &signed, dollars(5))
+        .await;
+    let operator = DEV_ACCOUNTS[OPERATOR].address;
+    world.chain.set_bnb(operator, U256::ZERO).await;
+    for _ in 0..20 {
+        world.tick().await;
+        world.pass(10).await;
+    }
+    assert_eq!(world.store.undecided().await.unwrap()[0].sent.len(), 1);
+    let bnb = U256::from(DOLLAR);
+    world.chain.set_bnb(operator, bnb).await;
+    world.settle().await;
+    assert_eq!(world.state(id).await, PaymentState::Final);
+    assert_eq!(world.received().await, dollars(5));
+}
+
+async fn a_counter_that_another_ledger_drew_stops_settlement_and_loses_nothing(chain: Backend) {
+    let mut world = World::new(chain, Setup::default()).await;
+    world.set_operator(SUCCESSOR, true).await;
+    let signed = world.allowance(PAYER, dollars(99), 0).await;
+    let offer = world.metered(dollars(10));
+    let id = world.pay(&offer, &signed, dollars(5)).await;
+    let tollgate_x402::Authorization::Allowance(permit) = &signed else {
+        unreachable!()
+    };
+    let draw = tollgate_bsc::SettleItem::Allowance {
+        token: permit.token,
+        owner: permit.owner,
+        from: Amount::ZERO,
+        to: dollars(7),
+        permit: Some(permit.clone()),
+    };
+    let call = tollgate_bsc::settle(world.pay_to, &[draw]).unwrap();
+    world.send(SUCCESSOR, call).await;
+    world.chain.mine().await;
+    let mut stopped = None;
+    for _ in 0..20 {
+        stopped = world.worker.tick().await.err();
+        world.pass(10).await;
+    }
+    let stopped = stopped.unwrap().to_string();
+    assert!(stopped.contains("reconcile"), "{stopped}");
+    assert_ne!(world.state(id).await, PaymentState::Lost);
+    let refused = world.admit(&offer, &signed).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::LedgerUnavailable);
+    assert_eq!(world.received().await, dollars(7));
 }
 
 fn aggregate() -> Setup {

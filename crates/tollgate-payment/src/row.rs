@@ -357,6 +357,8 @@ pub enum Submission {
     Accepted,
     /// The node refused it: it is surely not in any pool by our doing.
     NotSent,
+    /// The node refused it for its price, alone or beside another of the same nonce: only a higher one helps.
+    Underpriced,
     /// No answer, or one that decides nothing.
     Unknown,
 }

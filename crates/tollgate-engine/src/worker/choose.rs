@@ -1,10 +1,10 @@
 //! Choosing what is settled next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tollgate_ledger::{Due, Queue, Store, StoreError};
 use tollgate_payment::{
-    BatchId, BatchRow, Limit, PaymentKeys, PaymentRow, PaymentState, RowKey, SpenderKey,
+    BatchId, BatchRow, Limit, OwnerKey, PaymentKeys, PaymentRow, PaymentState, RowKey, SpenderKey,
     command::Claim, port::Rail,
 };
 use tollgate_x402::{Address, Authorization, Clock, Exact, Timestamp};
@@ -21,9 +21,10 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             let total = totals.entry(queue.owner).or_default();
             *total = total.saturating_add(queue.payments);
         }
+        let pressed = self.pressed(&queues, now).await?;
         let mut ripe: Vec<(Queue, u64)> = queues
             .into_iter()
-            .filter(|queue| self.ripe(queue, now))
+            .filter(|queue| self.ripe(queue, now, pressed.contains(&queue.owner)))
             .map(|queue| {
                 let all = totals.get(&queue.owner).copied().unwrap_or_default();
                 (queue, all)
@@ -61,6 +62,31 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             undecided: self.config.undecided,
         };
         Ok(self.store.transact(claim).await?)
+    }
+
+    /// The payers who owe half of their credit: what they owe is settled whatever the policy says, since they would
+    /// be refused before a bound of the policy is reached.
+    async fn pressed(
+        &self,
+        queues: &[Queue],
+        now: Timestamp,
+    ) -> Result<BTreeSet<OwnerKey>, StoreError> {
+        let owners = queues
+            .iter()
+            .filter(|queue| queue.allowance && self.config.credit.contains_key(&queue.owner.token));
+        let rows = self
+            .store
+            .read(owners.map(|queue| RowKey::Owner(queue.owner)).collect())
+            .await?;
+        let pressed = queues.iter().filter(|queue| {
+            let credit = self.config.credit.get(&queue.owner.token);
+            rows.owner(&queue.owner)
+                .zip(credit)
+                .is_some_and(|(owner, credit)| {
+                    owner.due.saturating_add(owner.due) >= credit.of(owner, now)
+                })
+        });
+        Ok(pressed.map(|queue| queue.owner).collect())
     }
 
     /// The payments of a queue that can be settled now, by this worker. `total` is how many are due of its payer.
@@ -148,7 +174,7 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
         Ok(())
     }
 
-    pub(super) fn ripe(&self, queue: &Queue, now: Timestamp) -> bool {
+    fn ripe(&self, queue: &Queue, now: Timestamp, pressed: bool) -> bool {
         let policy = if queue.allowance {
             &self.config.allowances
         } else {
@@ -161,7 +187,7 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
         queue.owner.chain == self.config.signer.chain
             && !rests
             && (!queue.allowance || queue.spender == Some(self.payee()))
-            && policy.ripe(queue, now, self.config.deadline_margin)
+            && (pressed || policy.ripe(queue, now, self.config.deadline_margin))
     }
 
     /// Whether a payment that failed before has waited long enough.

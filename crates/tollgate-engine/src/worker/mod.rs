@@ -16,7 +16,7 @@ use std::{
 use tokio::sync::{Notify, watch};
 use tollgate_ledger::{Store, StoreError};
 use tollgate_payment::{
-    BatchItem, BatchRow, Refusal, SignerKey,
+    BatchItem, BatchRow, Credit, Refusal, SignerKey,
     command::{Adopt, Commit},
     port::{Rail, RailError},
 };
@@ -36,6 +36,9 @@ pub struct WorkerConfig {
     pub allowances: Policy,
     /// When once and exact payments are settled.
     pub claims: Policy,
+    /// What payers of each token are lent: who owes half of it is settled whatever the policy says. Empty: the policy
+    /// alone decides.
+    pub credit: BTreeMap<Address, Credit>,
     /// Queues in one batch, at most.
     pub queues: usize,
     /// Payments in one batch, at most.
@@ -72,6 +75,7 @@ impl WorkerConfig {
             settler,
             allowances,
             claims: Policy::AtOnce,
+            credit: BTreeMap::new(),
             queues: if settler.is_some() { 40 } else { 1 },
             payments: 500,
             undecided: if settler.is_some() { 8 } else { 1 },

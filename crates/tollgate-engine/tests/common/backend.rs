@@ -15,7 +15,7 @@ use tokio::{
     sync::{Mutex, MutexGuard},
 };
 use tollgate_devchain::{BlockTime, DEV_SETTLER, DevChain, Development, Faults, Genesis, Orphans};
-use tollgate_x402::{Address, B256, Clock, Timestamp};
+use tollgate_x402::{Address, B256, Clock, Timestamp, U256};
 
 /// Time is the newest block's.
 #[derive(Clone, Default)]
@@ -124,6 +124,16 @@ impl Backend {
             Chain::Dev(chain) => assert!(chain.drop_transaction(hash)),
             Chain::Anvil(anvil) => {
                 anvil.rpc("anvil_dropTransaction", json!([hash])).await;
+            }
+        }
+    }
+
+    /// Gives an account so many wei, and no more.
+    pub(crate) async fn set_bnb(&self, account: Address, wei: U256) {
+        match &self.chain {
+            Chain::Dev(chain) => chain.set_balance(account, wei),
+            Chain::Anvil(anvil) => {
+                anvil.rpc("anvil_setBalance", json!([account, wei])).await;
             }
         }
     }

@@ -155,17 +155,17 @@ pub(crate) fn worker_config(setup: &Setup, market: &Market, operator: usize) -> 
     )
 }
 
-/// The parts that live as long as one run of the gateway.
-fn assemble(
+/// The parts that live as long as one run of the gateway, and its number.
+async fn assemble(
     setup: &Setup,
     reader: &Chain,
     clock: &Arc<ChainClock>,
     store: &MemoryStore,
     markets: &Markets,
-    epoch: u64,
     operator: usize,
     work: &Arc<Notify>,
-) -> (TestTill, TestWorker) {
+) -> (u64, TestTill, TestWorker) {
+    let epoch = store.begin_epoch().await.unwrap();
     let market = markets.iter().next().unwrap();
     let work = Arc::clone(work);
     let verifier = ChainVerifier::new(reader.clone(), markets.clone(), clock.clone(), 30);
@@ -179,7 +179,7 @@ fn assemble(
     let rail = rail(reader, clock, market, operator);
     let config = worker_config(setup, market, operator);
     let worker = Worker::new(store.clone(), rail, clock.clone(), config, work);
-    (till, worker)
+    (epoch, till, worker)
 }
 
 impl World {
@@ -189,14 +189,12 @@ impl World {
             .unwrap();
         let clock = Arc::clone(&chain.clock);
         let store = MemoryStore::new(B256::ZERO, clock.clone());
-        let epoch = store.begin_epoch().await.unwrap();
         let domain = TokenDomain::new("World Liberty Financial USD", "1", ChainId::DEV, USD1);
         let treasury = DEV_ACCOUNTS[TREASURY].address;
         let (pay_to, markets) = sold(&chain, &setup, &domain);
         let work = Arc::new(Notify::new());
-        let (till, worker) = assemble(
-            &setup, &reader, &clock, &store, &markets, epoch, OPERATOR, &work,
-        );
+        let (epoch, till, worker) =
+            assemble(&setup, &reader, &clock, &store, &markets, OPERATOR, &work).await;
         Self {
             chain,
             setup,
@@ -240,17 +238,16 @@ impl World {
     /// The same, settling with another account's key from now on.
     pub(crate) async fn restart_as(&mut self, operator: usize) {
         self.store = self.store.fork();
-        self.epoch = self.store.begin_epoch().await.unwrap();
-        (self.till, self.worker) = assemble(
+        (self.epoch, self.till, self.worker) = assemble(
             &self.setup,
             &self.reader,
             &self.clock,
             &self.store,
             &self.markets,
-            self.epoch,
             operator,
             &self.work,
-        );
+        )
+        .await;
         self.worker.recover(self.epoch).await.unwrap();
     }
 

@@ -40,8 +40,10 @@ pub enum ItemFate {
     },
     /// Nothing was moved, and trying again makes sense; what seems to be in the way.
     Again(LossReason),
-    /// Nothing was moved, through no doing of the payer: an interval before this one failed, the token is paused,
-    /// the whole transaction reverted. Again, as often as it takes: no charge is lost by it.
+    /// It was not tried: nothing was sent, or an interval before it failed. Again at once.
+    Untried,
+    /// Nothing was moved, and nothing can be for now, through no doing of the payer: the token is paused, or the
+    /// whole transaction reverted. Again, as often as it takes: no charge is lost by it.
     Wait(LossReason),
     /// Nothing was moved, and nothing can be.
     Lost(LossReason),
@@ -195,7 +197,7 @@ impl Books<'_> {
             (ItemFate::Lost(reason), _) => PaymentState::Lost { reason },
             (ItemFate::Again(reason), _) if failed >= most => PaymentState::Lost { reason },
             (ItemFate::Again(_), _) => PaymentState::Due { attempts: failed },
-            (ItemFate::Wait(_), _) => PaymentState::Due { attempts },
+            (ItemFate::Untried | ItemFate::Wait(_), _) => PaymentState::Due { attempts },
         };
         match state {
             PaymentState::Due { .. } => payment.interval = None,

@@ -1,0 +1,210 @@
+//! What goes into one batch.
+
+use tollgate_payment::{
+    AuthorizationKey, BatchId, BatchItem, Command, Credit, ExposureKey, OwnerKey, PaymentKeys,
+    PaymentState, Rows, SignerKey,
+    command::{Claim, Commit, Conclude, Fate, Funds, ItemFate, Reserve, SpenderFunds},
+};
+use tollgate_x402::{
+    Address, Allowance, Amount, Authorization, B256, ChainId, PaymentId, Signature65, Timestamp,
+    U256,
+};
+
+const NOW: Timestamp = Timestamp(1_000);
+const TOKEN: Address = Address::repeat_byte(0x55);
+const SELLER: Address = Address::repeat_byte(0x5e);
+
+fn amount(units: u64) -> Amount {
+    Amount::from(units)
+}
+
+/// The books, and the commands that were carried out on them.
+#[derive(Default)]
+struct Ledger {
+    rows: Rows,
+    ids: u128,
+}
+
+impl Ledger {
+    fn apply<C: Command>(&mut self, command: &C) -> C::Outcome {
+        let decision = command.decide(&self.rows, NOW).unwrap();
+        for row in decision.writes {
+            self.rows.put(row);
+        }
+        decision.outcome
+    }
+
+    /// A charge of one unit, of this payer's permit of this nonce, which the chain does not have.
+    fn charge(&mut self, payer: u8, nonce: u64) -> PaymentKeys {
+        self.ids += 1;
+        let owner = OwnerKey {
+            chain: ChainId::DEV,
+            token: TOKEN,
+            owner: Address::repeat_byte(payer),
+        };
+        let digest = B256::from(U256::from(u64::from(payer) * 100 + nonce));
+        let one = B256::with_last_byte(1);
+        let keys = PaymentKeys {
+            id: PaymentId::from_random(self.ids.to_be_bytes()),
+            owner,
+            spender: Some(SELLER),
+            authorization: AuthorizationKey::Permit {
+                chain: ChainId::DEV,
+                digest,
+            },
+            exposure: ExposureKey {
+                chain: ChainId::DEV,
+                token: TOKEN,
+                slice: 0,
+            },
+        };
+        let funds = Funds {
+            block: 1,
+            at: NOW,
+            balance: amount(1_000_000),
+            spender: SpenderFunds::Counter {
+                nonce: U256::from(nonce),
+                allowance: amount(50),
+                counter: Some(Amount::ZERO),
+            },
+        };
+        let reserve = Reserve {
+            keys,
+            authorization: Authorization::Allowance(Allowance {
+                chain: ChainId::DEV,
+                token: TOKEN,
+                owner: owner.owner,
+                spender: SELLER,
+                value: amount(100),
+                nonce: U256::from(nonce),
+                deadline: NOW.plus(3_600),
+                signature: Signature65::new(one, one, false).unwrap(),
+            }),
+            digest,
+            request: B256::ZERO,
+            worst: amount(1),
+            least: amount(1),
+            memo: String::new(),
+            epoch: 1,
+            credit: Credit::for_dollar(amount(1_000_000)),
+            funds: Some(funds),
+        };
+        self.apply(&reserve);
+        self.apply(&Commit {
+            keys,
+            used: Some(amount(1)),
+            memo: None,
+        });
+        keys
+    }
+
+    fn claim(&mut self, payments: Vec<PaymentKeys>) -> Vec<BatchItem> {
+        self.ids += 1;
+        let claim = Claim {
+            batch: BatchId(self.ids),
+            signer: SignerKey {
+                chain: ChainId::DEV,
+                operator: SELLER,
+            },
+            settler: Some(SELLER),
+            payments,
+            undecided: 8,
+        };
+        self.apply(&claim).map_or(Vec::new(), |batch| batch.items)
+    }
+
+    /// Concludes the last batch, every item like this.
+    fn conclude(&mut self, fate: ItemFate) {
+        let batch = self.rows.batch(&BatchId(self.ids)).unwrap().clone();
+        let fate = Fate {
+            transaction: Some(B256::ZERO),
+            block: 2,
+            items: vec![fate; batch.items.len()],
+        };
+        self.apply(&Conclude {
+            batch,
+            fate,
+            attempts: 4,
+        });
+    }
+
+    fn due(&self, keys: &PaymentKeys) -> bool {
+        let row = self.rows.payment(&keys.id).unwrap();
+        matches!(row.state, PaymentState::Due { .. })
+    }
+}
+
+#[test]
+fn a_batch_has_as_many_items_as_the_settler_takes_and_the_rest_stays_due() {
+    let mut ledger = Ledger::default();
+    let payments: Vec<_> = (1..=60).map(|payer| ledger.charge(payer, 0)).collect();
+    assert_eq!(ledger.claim(payments.clone()).len(), 50);
+    let rest: Vec<_> = payments
+        .iter()
+        .filter(|keys| ledger.due(keys))
+        .copied()
+        .collect();
+    assert_eq!(rest.len(), 10);
+    assert_eq!(ledger.claim(rest).len(), 10, "their counters are not taken");
+}
+
+#[test]
+fn a_permit_is_shown_after_the_charges_before_it_are_final() {
+    let mut ledger = Ledger::default();
+    let first = ledger.charge(1, 0);
+    // The payer submits the first permit by itself, and signs the next.
+    let second = ledger.charge(1, 1);
+    let items = ledger.claim(vec![first, second]);
+    let [
+        BatchItem::Allowance {
+            permit: None,
+            payments,
+            ..
+        },
+    ] = items.as_slice()
+    else {
+        panic!("{items:?}")
+    };
+    assert_eq!(*payments, [first]);
+    assert!(ledger.due(&second));
+    assert!(
+        ledger.claim(vec![second]).is_empty(),
+        "not beside it either"
+    );
+    ledger.ids -= 1;
+    ledger.conclude(ItemFate::Paid);
+    let items = ledger.claim(vec![second]);
+    assert!(matches!(
+        items.as_slice(),
+        [BatchItem::Allowance {
+            permit: Some(_),
+            ..
+        }]
+    ));
+}
+
+#[test]
+fn charges_that_fail_together_twice_are_items_of_their_own() {
+    let mut ledger = Ledger::default();
+    let payments = vec![ledger.charge(1, 0), ledger.charge(1, 0)];
+    for items in [1, 1, 2] {
+        assert_eq!(ledger.claim(payments.clone()).len(), items);
+        ledger.conclude(ItemFate::Again(tollgate_payment::LossReason::Balance));
+    }
+}
+
+#[test]
+fn what_was_not_tried_or_cannot_be_now_is_never_lost_by_it() {
+    let mut ledger = Ledger::default();
+    let payments = vec![ledger.charge(1, 0)];
+    for fate in [
+        ItemFate::Untried,
+        ItemFate::Wait(tollgate_payment::LossReason::Frozen),
+    ] {
+        for _ in 0..20 {
+            assert_eq!(ledger.claim(payments.clone()).len(), 1);
+            ledger.conclude(fate);
+        }
+    }
+    assert!(ledger.due(&payments[0]));
+}
