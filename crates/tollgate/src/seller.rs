@@ -315,12 +315,17 @@ fn worker(
         operator: plan.operator.address(),
     };
     let decimals = plan.tokens.first().map_or(18, |token| token.info.decimals);
-    let config = WorkerConfig::new(
+    let mut config = WorkerConfig::new(
         signer,
         plan.settler,
         plan.allowances.of(decimals)?,
         plan.chain.block_time,
     );
+    for token in &plan.tokens {
+        config
+            .credit
+            .insert(token.info.address, plan.credit.of(token.info.decimals)?);
+    }
     Ok(Worker::new(
         store.clone(),
         rail,
