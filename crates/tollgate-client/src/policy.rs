@@ -47,7 +47,7 @@ impl Default for Policy {
             max_authorization: Some(Dollars::from_cents(100)),
             max_validity: 86_400,
             single_use_validity: 3_600,
-            reuse_margin: 600,
+            reuse_margin: 900,
             kinds: vec![
                 AuthorizationKind::Allowance,
                 AuthorizationKind::Once,

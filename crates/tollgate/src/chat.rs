@@ -1,9 +1,6 @@
 //! `tollgate chat`: ask a gateway, pay, and see the answer come.
 
-use std::{
-    io::{IsTerminal, Write},
-    process::ExitCode,
-};
+use std::{io::IsTerminal, process::ExitCode};
 
 use anyhow::{Context, bail};
 use serde_json::json;
@@ -101,9 +98,7 @@ impl Chat {
             match part? {
                 ChatPart::Text(more) => {
                     if !self.json {
-                        print!("{}", printable(&more));
-                        // A terminal that is gone does not make the answer cheaper.
-                        let _ = std::io::stdout().flush();
+                        say_part!("{}", printable(&more));
                     }
                     text.push_str(&more);
                 }
@@ -114,7 +109,7 @@ impl Chat {
         let receipt = answer.receipt();
         let findings: Vec<String> = answer.findings().iter().map(ToString::to_string).collect();
         if self.json {
-            println!(
+            say!(
                 "{}",
                 report(
                     &text,
@@ -125,7 +120,7 @@ impl Chat {
                 )
             );
         } else {
-            println!();
+            say!("");
             if let (Some(paid), Some(receipt)) = (answer.paid(), &receipt) {
                 let charge = receipt
                     .charge
@@ -134,10 +129,10 @@ impl Chat {
                     .payment_id
                     .map(|id| format!(" · payment {id}"))
                     .unwrap_or_default();
-                eprintln!("{}", dim(&format!("paid {charge}{id}")));
+                warn_person!("{}", dim(&format!("paid {charge}{id}")));
             }
             for finding in &findings {
-                eprintln!("tollgate: {finding}");
+                warn_person!("tollgate: {finding}");
             }
         }
         if let Some(error) = failed {

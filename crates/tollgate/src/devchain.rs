@@ -31,8 +31,8 @@ impl Devchain {
             block_time: Duration::from_millis(self.block_time),
         };
         let world = DevWorld::start(&options).await?;
-        println!("{}", world.introduction()?);
-        println!("Stop it with Ctrl-C.");
+        say!("{}", world.introduction()?);
+        say!("Stop it with Ctrl-C.");
         shutdown().await;
         Ok(ExitCode::SUCCESS)
     }

@@ -1,9 +1,7 @@
 //! tollgate: pay-per-request AI inference, settled on BNB Smart Chain.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the program speaks to the terminal"
-)]
+
+#[macro_use]
+mod terminal;
 
 mod chat;
 mod clock;
@@ -15,7 +13,7 @@ mod plan;
 mod seller;
 mod serve;
 
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -56,7 +54,7 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Err(error) = log(&cli.log) {
-        eprintln!("tollgate: --log: {error}");
+        warn_person!("tollgate: --log: {error}");
         return ExitCode::from(2);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -65,7 +63,7 @@ fn main() -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("tollgate: {error}");
+            warn_person!("tollgate: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -80,7 +78,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("tollgate: {}", explain(&error));
+            warn_person!("tollgate: {}", explain(&error));
             ExitCode::FAILURE
         }
     }
@@ -106,6 +104,7 @@ fn log(filter: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .try_init()
 }

@@ -348,8 +348,8 @@ fn tokens(config: &Config, source: &Source, chain: ChainId) -> Result<Vec<TokenP
             return Err(source.at("token.amount_usd", &section.amount_usd, message));
         }
         let max_timeout = *section.max_timeout_seconds.get_ref();
-        if max_timeout < 300 {
-            let message = "at least 300: serving and settling take a part of it";
+        if max_timeout < 900 {
+            let message = "at least 900: serving takes up to 600 of them, and settling its part";
             return Err(source.at(
                 "token.max_timeout_seconds",
                 &section.max_timeout_seconds,

@@ -165,7 +165,7 @@ fn open_ledger(plan: &LedgerPlan, clock: Arc<dyn Clock>) -> anyhow::Result<Sqlit
     let store = SqliteStore::open(&plan.path, id, clock)?;
     if plan.id.is_some_and(|id| id != store.ledger_id()) {
         bail!(
-            "{} is the ledger {}, not the one that ledger.id names",
+            "{} is the ledger {}, not the one that ledger.id names: set ledger.id to it if your Settler was deployed for it; if the file is new and empty, remove it",
             plan.path.display(),
             store.ledger_id()
         );

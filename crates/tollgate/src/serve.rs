@@ -8,6 +8,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tollgate_gateway::ServeConfig;
 use tollgate_price::amount_to_dollars;
+use tollgate_x402::ChainId;
 
 use crate::{
     config::Source,
@@ -85,7 +86,7 @@ impl Serve {
     ) -> anyhow::Result<ExitCode> {
         let seller = Seller::open(&plan).await?;
         if self.json {
-            println!("{}", ready_line(&plan, &seller, world.as_ref()));
+            say!("{}", ready_line(&plan, &seller, world.as_ref()));
         } else {
             introduce(&plan, &seller, world.as_ref())?;
         }
@@ -96,7 +97,7 @@ impl Serve {
             tollgate_gateway::serve(listener, seller.gateway.clone(), config, shutdown()).await;
         seller.close().await;
         if !self.json {
-            println!(
+            say!(
                 "Stopped. {} requests were open and have ended; what is due stays in the ledger.",
                 drained.open
             );
@@ -138,49 +139,61 @@ fn ready_line(plan: &Plan, seller: &Seller, world: Option<&DevWorld>) -> String 
 }
 
 fn introduce(plan: &Plan, seller: &Seller, world: Option<&DevWorld>) -> anyhow::Result<()> {
-    println!(
+    say!(
         "tollgate sells at {}/x402/v1 on chain {}",
-        plan.public_url, plan.chain.id
+        plan.public_url,
+        plan.chain.id
     );
     let paid = if plan.settler.is_some() {
         "a Settler, which pays on to its treasury"
     } else {
         "a plain account"
     };
-    println!("  paid to   {} ({paid} {})", seller.pay_to, seller.treasury);
+    say!("  paid to   {} ({paid} {})", seller.pay_to, seller.treasury);
     for token in &plan.tokens {
         let amount = amount_to_dollars(token.amount, token.info.decimals);
-        println!(
+        say!(
             "  takes     {} at {}, signed up to {amount} a time",
-            token.info.symbol, token.info.address
+            token.info.symbol,
+            token.info.address
         );
     }
     for model in &plan.models {
-        println!(
+        say!(
             "  sells     {}: {} in, {} out, in USD a million tokens",
-            model.name, model.rates.input, model.rates.output
+            model.name,
+            model.rates.input,
+            model.rates.output
         );
     }
     if seller.recovered > 0 {
-        println!(
+        say!(
             "  recovered {} payments of a run that died",
             seller.recovered
         );
     }
     if let Some(world) = world {
-        println!("\n{}", world.introduction()?);
+        say!("\n{}", world.introduction()?);
         let key = world
             .keys
             .first()
             .context("the development world has ten accounts")?;
-        println!("Pay it from another terminal:\n");
-        println!("  TOLLGATE_KEY={key} \\");
-        println!(
-            "    tollgate chat \"Hello\" --gateway {} --key-env TOLLGATE_KEY\n",
-            plan.public_url
-        );
+        say!("Pay it from another terminal:\n");
+        let program = std::env::args()
+            .next()
+            .unwrap_or_else(|| "tollgate".to_owned());
+        let mut command = format!("{program} chat \"Hello\" --gateway {}", plan.public_url);
+        if world.rpc.port() != 8545 || world.chain_id != ChainId::DEV {
+            command.push_str(&format!(
+                " --chain-id {} --rpc {}",
+                world.chain_id,
+                world.rpc_url()
+            ));
+        }
+        say!("  TOLLGATE_KEY={key} \\");
+        say!("    {command}\n");
     }
-    println!("Stop it with Ctrl-C: streams finish first.");
+    say!("Stop it with Ctrl-C: streams finish first.");
     Ok(())
 }
 

@@ -240,7 +240,8 @@ fn serve(directory: &Path, configuration: &str) -> Output {
 #[test]
 fn every_mistake_in_a_configuration_is_told_with_its_line_and_key() {
     let directory = tempfile::tempdir().unwrap();
-    let cases: [(&str, &str, &[&str]); 16] = [
+    let cases: [(&str, &str, &[&str]); 17] = [
+        ("id = 56", "id = 57", &[":5:", "chain.id"]),
         (
             "public_url = \"https://api.example.com\"\n",
             "",

@@ -82,7 +82,7 @@ impl Demo {
         seller.close().await;
         let facts = facts?;
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&facts)?);
+            say!("{}", serde_json::to_string_pretty(&facts)?);
         } else {
             show.summary(&facts);
         }

@@ -1,7 +1,5 @@
 //! What a person sees of the demo.
 
-use std::io::Write;
-
 use tollgate_price::amount_to_dollars;
 use tollgate_x402::Amount;
 
@@ -28,13 +26,13 @@ impl Show {
 
     pub(super) fn line(&self, text: &str) {
         if !self.quiet {
-            println!("   {text}");
+            say!("   {text}");
         }
     }
 
     pub(super) fn title(&self, text: &str) {
         if !self.quiet {
-            println!("\n{}", self.paint("1", text));
+            say!("\n{}", self.paint("1", text));
         }
     }
 
@@ -52,15 +50,13 @@ impl Show {
 
     pub(super) fn streamed(&self, text: &str) {
         if !self.quiet {
-            print!("{}", self.paint("32", text));
-            // A terminal that is gone is no reason to stop paying attention.
-            let _ = std::io::stdout().flush();
+            say_part!("{}", self.paint("32", text));
         }
     }
 
     pub(super) fn end_of_stream(&self) {
         if !self.quiet {
-            println!();
+            say!("");
         }
     }
 
@@ -81,13 +77,13 @@ impl Show {
         amount("reserved", facts.reserved);
         amount("charged", facts.charged);
         amount("settled", facts.settled);
-        println!();
+        say!("");
         let balances = |name: &str, before: Amount, after: Amount| {
             self.line(&format!("{name:<10}{before:>28} → {after}"));
         };
         balances("payer", facts.payer_before, facts.payer_after);
         balances("treasury", facts.treasury_before, facts.treasury_after);
-        println!();
+        say!("");
         for check in &facts.checks {
             let mark = if check.ok {
                 self.paint("32", "ok  ")
@@ -104,7 +100,7 @@ impl Show {
         } else {
             "It does not add up."
         };
-        println!(
+        say!(
             "\n{} First byte after {} ms; final {} ms after the last.",
             self.paint("1", verdict),
             facts.first_byte_ms,
