@@ -58,8 +58,7 @@ export async function allowance(connect, ai) {
 
   await step('the permit is used until it is exhausted, then another is signed', async () => {
     const first = one.last.signature;
-    const prompt = await costly(gateway, request);
-    const body = { max_tokens: 4096 };
+    const [prompt, body] = await costly(gateway, request);
     let calls = 0;
     while (one.last.signature === first) {
       assert.ok(calls < 400, `the permit still lasts after ${calls} calls`);
@@ -96,11 +95,14 @@ export async function allowance(connect, ai) {
   await books.close(gateway, [one, other, pauper]);
 }
 
-/** A prompt whose worst case is nearly what a new payer is lent: few calls exhaust an allowance. */
+/**
+ * A long prompt with a short answer, whose worst case is nearly what a new payer is lent: few calls exhaust an
+ * allowance, and none of them takes long.
+ */
 async function costly(gateway, request) {
   const line = 'All work and no play makes Jack a dull boy. ';
-  const quote = async (lines) => (await gateway.offer(request(line.repeat(lines), { max_tokens: 4096 }))).minimum;
+  const make = (lines) => [line.repeat(lines), { max_tokens: 4 }];
   let lines = 1;
-  while (lines < 4096 && (await quote(lines * 2)) < (FIRST_CREDIT * 8n) / 10n) lines *= 2;
-  return line.repeat(lines);
+  while (lines < 4096 && (await gateway.offer(request(...make(lines * 2)))).minimum < (FIRST_CREDIT * 8n) / 10n) lines *= 2;
+  return make(lines);
 }

@@ -124,6 +124,7 @@ allowances = "at-once"
 [ledger]
 id = "{LEDGER_ID}"
 path = "{ledger}"
+id = "{LEDGER_ID}"
 
 [[model]]
 name = "tollgate/echo"
