@@ -4,7 +4,7 @@ use std::{fmt, future::Future, sync::Arc};
 
 use tokio::sync::Notify;
 use tollgate_eip712::digest;
-use tollgate_ledger::{Store, StoreError};
+use tollgate_ledger::{Outage, Store, StoreError};
 use tollgate_payment::{
     Ask, AuthorizationKey, ExposureKey, FundsBound, Offer, OwnerKey, PaymentKeys, PaymentState,
     Pricing, Refusal, RequestBinding,
@@ -174,6 +174,31 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
         }
     }
 
+    /// Reserves, in a task of its own: a caller that goes away while the ledger works would leave a reservation that
+    /// nobody holds. There the hold is dropped, and ends itself.
+    async fn hold(&self, reserve: Reserve, version: u8) -> Result<EngineHold<S>, StoreError> {
+        let this = self.clone();
+        let task = tokio::spawn(async move {
+            let (keys, store) = (reserve.keys, this.inner.store.clone());
+            let executed = store.execute(reserve).await?;
+            let admitted = Admitted {
+                id: keys.id,
+                payer: keys.owner.owner,
+                chain: keys.owner.chain,
+                token: keys.owner.token,
+                cap: executed.outcome.reserved,
+                left: executed.outcome.left,
+                version,
+            };
+            let work = Arc::clone(&this.inner.work);
+            Ok(EngineHold::new(store, keys, admitted, executed, work))
+        });
+        task.await.unwrap_or_else(|_| {
+            let stopped = "the ledger's task was stopped".to_owned();
+            Err(StoreError::Unavailable(Outage::Io(stopped)))
+        })
+    }
+
     async fn explain(&self, error: StoreError, authorization: &Authorization) -> AdmitError {
         let payer = Some(authorization.owner());
         let with = |code: ErrorCode, message: String, retry_after| AdmitError {
@@ -248,33 +273,17 @@ impl<S: Store, V: Verifier> Till for Cashier<S, V> {
         let this = self.clone();
         async move {
             let (mut reserve, version) = verified?;
-            let mut executed = this.inner.store.execute(reserve.clone()).await;
-            if let Err(StoreError::Refused(Refusal::FundsNeeded)) = executed {
+            let mut held = this.hold(reserve.clone(), version).await;
+            if let Err(StoreError::Refused(Refusal::FundsNeeded)) = held {
                 let funds = this.inner.verifier.funds(&reserve.authorization).await;
                 reserve.funds =
                     Some(funds.map_err(|error| unverified(error, &reserve.authorization))?);
-                executed = this.inner.store.execute(reserve.clone()).await;
+                held = this.hold(reserve.clone(), version).await;
             }
-            let executed = match executed {
-                Ok(executed) => executed,
-                Err(error) => return Err(this.explain(error, &reserve.authorization).await),
-            };
-            let admitted = Admitted {
-                id: reserve.keys.id,
-                payer: reserve.keys.owner.owner,
-                chain: reserve.keys.owner.chain,
-                token: reserve.keys.owner.token,
-                cap: executed.outcome.reserved,
-                left: executed.outcome.left,
-                version,
-            };
-            Ok(EngineHold::new(
-                this.inner.store.clone(),
-                reserve.keys,
-                admitted,
-                executed,
-                Arc::clone(&this.inner.work),
-            ))
+            match held {
+                Ok(hold) => Ok(hold),
+                Err(error) => Err(this.explain(error, &reserve.authorization).await),
+            }
         }
     }
 }

@@ -13,13 +13,13 @@ use common::*;
 use tollgate_bsc::{BlockTag, Call};
 use tollgate_devchain::DEV_ACCOUNTS;
 use tollgate_eip712::LocalWallet;
-use tollgate_engine::{OwnRail, Worker, WorkerError};
-use tollgate_ledger::{MemoryStore, Outage, Store};
+use tollgate_engine::{Cashier, CashierConfig, ChainVerifier, OwnRail, Worker, WorkerError};
+use tollgate_ledger::{MemoryStore, Outage, SqliteStore, Status, Store};
 use tollgate_payment::{
-    BatchRow, Instruction, Pricing, Submission,
-    port::{Hold, HoldError, Rail, RailError, Trace},
+    BatchRow, Instruction, Pricing, RequestBinding, Submission,
+    port::{Hold, HoldError, Rail, RailError, Till, Trace},
 };
-use tollgate_x402::{Amount, Bytes, PaymentId, PaymentState, U256};
+use tollgate_x402::{Amount, B256, Bytes, PaymentId, PaymentPayload, PaymentState, U256};
 
 /// A rail whose process dies at one of its steps. What the ledger held at that moment is kept.
 struct DyingRail {
@@ -338,4 +338,59 @@ async fn a_charge_that_the_ledger_could_not_take_is_taken_when_it_can() {
     world.settle().await;
     world.all_final(&[id]).await;
     assert_eq!(world.received().await, dollars(5));
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_while_the_ledger_works_leaves_nothing_held() {
+    let world = World::new(Backend::devchain().await, Setup::default()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ledger");
+    let store = SqliteStore::open(file, B256::ZERO, world.clock.clone()).unwrap();
+    let verifier = ChainVerifier::new(
+        world.reader.clone(),
+        world.markets.clone(),
+        world.clock.clone(),
+        30,
+    );
+    let config = CashierConfig {
+        markets: world.markets.clone(),
+        epoch: store.begin_epoch().await.unwrap(),
+        slice: 0,
+        margin: 60,
+    };
+    let till = Cashier::new(
+        store.clone(),
+        verifier,
+        world.clock.clone(),
+        config,
+        world.work.clone(),
+    );
+    let signed = world.allowance(PAYER, dollars(99), 0).await;
+    let offer = world.metered(dollars(1));
+    let admit = || {
+        let required = offer.required("payment_required");
+        let payload = PaymentPayload::answering(&required, &required.accepts[0], &signed);
+        let binding = RequestBinding {
+            digest: B256::ZERO,
+            memo: String::new(),
+        };
+        till.admit(&offer, payload, binding)
+    };
+    // Known from now on: no call of the chain stands between the first look and the ledger.
+    admit().await.unwrap().release().await.unwrap();
+    for _ in 0..8 {
+        let mut caller = Box::pin(admit());
+        assert!(futures_util::poll!(&mut caller).is_pending());
+    }
+    let ended = async {
+        loop {
+            let totals = store.totals().await.unwrap();
+            let token = totals.0.values().next().unwrap();
+            if token.of(Status::Released).payments == 9 {
+                return (token.held, token.in_flight);
+            }
+        }
+    };
+    let left = tokio::time::timeout(Duration::from_secs(30), ended).await;
+    assert_eq!(left.unwrap(), (Amount::ZERO, 0));
 }

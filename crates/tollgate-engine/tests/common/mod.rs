@@ -147,12 +147,14 @@ pub(crate) fn worker_config(setup: &Setup, market: &Market, operator: usize) -> 
         chain: ChainId::DEV,
         operator: DEV_ACCOUNTS[operator].address,
     };
-    WorkerConfig::new(
+    let mut config = WorkerConfig::new(
         signer,
         market.settler(),
         setup.allowances,
         Duration::from_millis(450),
-    )
+    );
+    config.credit.insert(USD1, setup.credit.clone());
+    config
 }
 
 /// The parts that live as long as one run of the gateway, and its number.
