@@ -124,13 +124,14 @@ allowances = "at-once"
 [ledger]
 id = "{LEDGER_ID}"
 path = "{ledger}"
-id = "{LEDGER_ID}"
 
 [[model]]
 name = "tollgate/echo"
 upstream = "echo"
 input_usd_per_million = "5"
 output_usd_per_million = "25"
+# two worst cases at once must fit what a payer is lent who has paid nothing yet
+max_output_tokens = 1024
 "#,
         rpc = anvil.rpc,
         settler = anvil.settler,
