@@ -1,5 +1,6 @@
 //! Payers near their credit are settled before they are refused.
 
+#[expect(dead_code, reason = "this file uses a part")]
 mod common;
 
 use common::*;

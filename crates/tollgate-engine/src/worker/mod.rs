@@ -272,12 +272,14 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
         Ok(progress)
     }
 
-    /// Whether a batch is this worker's to follow: sent by its account, or left behind by one that it took over from.
+    /// Whether a batch is this worker's to follow: sent by its account, or left behind by one that it took over from. A
+    /// plain account is the payee, whom nobody can take over.
     fn is_ours(&self, batch: &BatchRow) -> bool {
         batch.signer.chain == self.config.signer.chain
             && batch.settler == self.config.settler
             && (batch.signer == self.config.signer
-                || self.clock.now().since(batch.updated) >= ABANDONED_AFTER)
+                || self.config.settler.is_some()
+                    && self.clock.now().since(batch.updated) >= ABANDONED_AFTER)
     }
 
     /// Takes the account over at the first tick: its next nonce is the ledger's.
