@@ -60,7 +60,6 @@ proptest! {
     }
 
     #[test]
-    #[ignore = "a batch may show a permit before the charges that were signed before it are final"]
     fn a_permit_that_a_stranger_submits_early_costs_an_honest_payer_nothing(steps in steps()) {
         let mut world = World::new(true, false);
         world.early = true;
