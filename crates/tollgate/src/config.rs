@@ -178,7 +178,7 @@ pub(crate) struct ModelSection {
     /// Other names for it.
     #[serde(default)]
     pub(crate) aliases: Vec<String>,
-    /// The upstream that answers: the name of an [[upstream]], or "echo".
+    /// The upstream that answers: the name of an `[[upstream]]`, or "echo".
     pub(crate) upstream: Spanned<String>,
     /// Its name at the upstream. Default: the name under which it is sold.
     pub(crate) upstream_model: Option<String>,
@@ -244,7 +244,7 @@ const fn idle() -> u64 {
     60
 }
 fn max_output() -> Spanned<u32> {
-    spanned(4_096)
+    spanned(2_048)
 }
 
 impl Default for CreditSection {
