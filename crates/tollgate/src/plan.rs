@@ -330,6 +330,13 @@ fn chain(config: &Config, source: &Source) -> Result<ChainPlan, ConfigError> {
 fn tokens(config: &Config, source: &Source, chain: ChainId) -> Result<Vec<TokenPlan>, ConfigError> {
     let mut tokens = Vec::new();
     for section in &config.tokens {
+        if tollgate_contracts::tokens::on_chain(chain.0)
+            .next()
+            .is_none()
+        {
+            let message = "no token of this chain is on the allow-list; it has 56 (BSC), 97 (its testnet) and 31337 (development)";
+            return Err(source.at("chain.id", &config.chain.id, message));
+        }
         let info =
             tollgate_contracts::by_symbol(chain.0, section.symbol.get_ref()).ok_or_else(|| {
                 let known: Vec<_> = tollgate_contracts::tokens::on_chain(chain.0)
