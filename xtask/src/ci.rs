@@ -1,5 +1,6 @@
 //! Everything that must hold before a push, in the order in which a mistake is found soonest.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -70,6 +71,9 @@ impl Ci {
             .filter(|step| !self.skip.iter().any(|name| name == step.name))
             .collect();
         ensure!(!chosen.is_empty(), "no step is left to run");
+        // Asked for once: a step that builds the workspace puts another file in its place, and the system then calls
+        // the one that runs deleted.
+        let program = std::env::current_exe().context("the path of this program")?;
         let began = Instant::now();
         for (index, step) in chosen.iter().enumerate() {
             println!(
@@ -80,7 +84,7 @@ impl Ci {
                 step.command()
             );
             let start = Instant::now();
-            if let Err(error) = step.run() {
+            if let Err(error) = step.run(&program) {
                 println!("{index} passed, 1 failed");
                 return Err(error.context(format!(
                     "step `{}` failed; to repeat it: {}",
@@ -110,12 +114,11 @@ impl Step {
         }
     }
 
-    fn run(&self) -> anyhow::Result<()> {
+    fn run(&self, program: &Path) -> anyhow::Result<()> {
         match self.line.strip_prefix("cargo xtask ") {
             // this very program: going through cargo would only look for changes again
             Some(task) => {
-                let program = std::env::current_exe().context("the path of this program")?;
-                let status = Cmd::new(task).command_of(&program).status()?;
+                let status = Cmd::new(task).command_of(program).status()?;
                 ensure!(status.success(), "{status}");
                 Ok(())
             }
