@@ -18,7 +18,7 @@ use crate::{
     Options,
     machine::Disk,
     report::Row,
-    stats::{micros, quantile},
+    stats::{histogram, micros, quantile},
 };
 
 const BENCH: &str = "ledger";
@@ -64,7 +64,7 @@ async fn reservations(directory: &Path, callers: u64) -> anyhow::Result<(f64, Hi
     for caller in 0..callers {
         tasks.spawn(call(store.clone(), caller, begin, now));
     }
-    let mut times = Histogram::new(3)?;
+    let mut times = histogram()?;
     for some in tasks.join_all().await {
         times.add(some?).context("times of one kind")?;
     }
@@ -78,7 +78,7 @@ async fn call(
     begin: Instant,
     now: Timestamp,
 ) -> anyhow::Result<Histogram<u64>> {
-    let mut times = Histogram::new(3)?;
+    let mut times = histogram()?;
     let mut id = caller << 32;
     while begin.elapsed() < FOR {
         id += 1;

@@ -8,10 +8,9 @@ use std::{
 };
 
 use anyhow::Context;
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::stats::{micros, quantile};
+use crate::stats::{histogram, micros, quantile};
 
 /// How long the disk is looked at, each time.
 const DISK: Duration = Duration::from_secs(2);
@@ -79,7 +78,7 @@ impl Disk {
             .append(true)
             .open(directory.join("fsync"))
             .context("the directory for ledgers cannot be written")?;
-        let mut times = Histogram::<u64>::new(3)?;
+        let mut times = histogram()?;
         let begin = Instant::now();
         while begin.elapsed() < DISK {
             let write = Instant::now();

@@ -42,6 +42,9 @@ struct Arguments {
     /// Seconds of load of ttfb
     #[arg(long, default_value_t = 20, value_name = "N")]
     seconds: u64,
+    /// Payers of ttfb: each is looked up on the chain once in 3 s, by one of its requests
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    payers: u64,
     /// Paid requests of rss
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     requests: usize,
@@ -79,6 +82,7 @@ struct Options {
     tollgate: PathBuf,
     directory: PathBuf,
     seconds: u64,
+    payers: u64,
     requests: usize,
 }
 
@@ -118,6 +122,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         tollgate: program,
         directory: scratch.path().to_owned(),
         seconds: arguments.seconds,
+        payers: arguments.payers,
         requests: arguments.requests,
     };
     let (machine, disk) = (Machine::look(), Disk::measure(scratch.path())?);

@@ -10,7 +10,7 @@ use tollgate_gateway::Tokenizer;
 use crate::{
     mock::token,
     report::{Row, Wanted},
-    stats::middle,
+    stats::{Cost, cost},
 };
 
 const BENCH: &str = "sse";
@@ -21,7 +21,7 @@ pub(crate) fn run() -> anyhow::Result<Vec<Row>> {
     let chunks: Vec<Bytes> = (0..EVENTS)
         .map(|number| Bytes::from(token(&format!(" word{number}"))))
         .collect();
-    let translated = middle(RUNS, || {
+    let translated = cost(RUNS, || {
         let mut from = OpenAiStream::default();
         let mut to = Dialect::DGrid.stream();
         let mut frames = 0;
@@ -34,7 +34,7 @@ pub(crate) fn run() -> anyhow::Result<Vec<Row>> {
         ensure!(frames > EVENTS, "a stream of {frames} frames");
         Ok(())
     })?;
-    let parsed = middle(RUNS, || {
+    let parsed = cost(RUNS, || {
         for chunk in &chunks {
             let json = chunk.strip_prefix(b"data: ").context("no data")?;
             black_box(serde_json::from_slice::<serde_json::Value>(black_box(
@@ -45,13 +45,13 @@ pub(crate) fn run() -> anyhow::Result<Vec<Row>> {
     })?;
     let tokenizer = Tokenizer::load_blocking();
     let texts: Vec<String> = (0..EVENTS).map(|number| format!(" word{number}")).collect();
-    let counted = middle(RUNS, || {
+    let counted = cost(RUNS, || {
         for text in &texts {
             black_box(tokenizer.count(black_box(text)));
         }
         Ok(())
     })?;
-    let each = |time: f64| time / 1e3 / EVENTS as f64;
+    let each = |time: Cost| time.p50 / 1e3 / EVENTS as f64;
     Ok(vec![
         Row::new(
             BENCH,

@@ -19,14 +19,13 @@ use crate::{
     mock::Pace,
     payer::{Paid, upstream_chat},
     report::{Row, Wanted},
-    stats::{micros, quantile},
+    stats::{histogram, micros, quantile},
     world::{BLOCK, Setup, World},
 };
 
 const BENCH: &str = "ttfb";
 /// Paid requests a second; as many go to the model server directly, in between.
 const RATE: u64 = 50;
-const PAYERS: u64 = 4;
 /// One of so many payments is watched until the gateway says that it is final.
 const WATCHED: usize = 25;
 
@@ -45,7 +44,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Vec<Row>> {
             first: Duration::from_millis(30),
             between: Duration::from_millis(5),
         },
-        payers: PAYERS,
+        payers: options.payers,
         settlement: "allowances = \"at-once\"",
     };
     let world = Arc::new(World::start(&setup, &options.tollgate, &options.directory).await?);
@@ -111,7 +110,7 @@ struct Load {
 /// The open loop: a paid request every 20 ms, and a direct one in the middle between two, whether answers come or not.
 async fn load(world: &Arc<World>, seconds: u64) -> anyhow::Result<Load> {
     let (mut sales, mut answers) = (JoinSet::new(), JoinSet::new());
-    let mut late = Histogram::new(3)?;
+    let mut late = histogram()?;
     let mut ticks = interval(Duration::from_millis(500 / RATE));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     for number in 0..usize::try_from(2 * RATE * seconds)? {
@@ -198,8 +197,8 @@ fn times(load: &Load) -> anyhow::Result<Vec<Row>> {
     ];
     let mut rows = Vec::new();
     for (kind, time) in kinds {
-        let paid = histogram(load.sales.iter().map(|sale| time(&sale.paid.answer)))?;
-        let direct = histogram(load.direct.iter().map(time))?;
+        let paid = all(load.sales.iter().map(|sale| time(&sale.paid.answer)))?;
+        let direct = all(load.direct.iter().map(time))?;
         for (name, part) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)] {
             let [through, ungated] = [&paid, &direct].map(|times| quantile(times, part) / 1e3);
             rows.push(
@@ -221,7 +220,7 @@ fn times(load: &Load) -> anyhow::Result<Vec<Row>> {
 
 /// Blocks from the last byte to the settlement, and to the gateway's word that it is final.
 async fn blocks(world: &World, sales: &[Sale]) -> anyhow::Result<Vec<Row>> {
-    let (mut included, mut told) = (Histogram::<u64>::new(3)?, Histogram::<u64>::new(3)?);
+    let (mut included, mut told) = (histogram()?, histogram()?);
     let lag = world.chain.head() - world.chain.finalized();
     let mut wait = 100;
     for sale in sales {
@@ -260,8 +259,8 @@ async fn blocks(world: &World, sales: &[Sale]) -> anyhow::Result<Vec<Row>> {
     ])
 }
 
-fn histogram(times: impl Iterator<Item = Duration>) -> anyhow::Result<Histogram<u64>> {
-    let mut all = Histogram::new(3)?;
+fn all(times: impl Iterator<Item = Duration>) -> anyhow::Result<Histogram<u64>> {
+    let mut all = histogram()?;
     for time in times {
         all.saturating_record(micros(time));
     }
