@@ -70,6 +70,9 @@ fn connect(file: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let books = Connection::open_with_flags(file, flags).map_err(failed)?;
     books.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
+    books
+        .pragma_update(None, "cache_size", -512)
+        .map_err(failed)?;
     books.set_prepared_statement_cache_capacity(32);
     Ok(books)
 }
