@@ -60,5 +60,7 @@ const fn kind(key: &RowKey) -> &'static str {
         RowKey::Batch(_) => "a batch",
         RowKey::Signer(_) => "a settling account",
         RowKey::Exposure(_) => "a slice of the exposure",
+        RowKey::Identifier(_) => "a payer's name for a request",
+        RowKey::Outcome(_) => "an answer",
     }
 }

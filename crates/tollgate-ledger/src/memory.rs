@@ -118,6 +118,8 @@ impl Books {
             RowKey::Batch(key) => rows.batch(key).cloned().map(Row::Batch),
             RowKey::Signer(key) => rows.signer(key).cloned().map(Row::Signer),
             RowKey::Exposure(key) => rows.exposure(key).cloned().map(Row::Exposure),
+            RowKey::Identifier(key) => rows.identifier(key).cloned().map(Row::Identifier),
+            RowKey::Outcome(key) => rows.outcome(key).cloned().map(Row::Outcome),
         }
     }
 
@@ -140,7 +142,9 @@ impl Books {
                 | Row::Spender(_)
                 | Row::Authorization(_)
                 | Row::Signer(_)
-                | Row::Exposure(_) => {}
+                | Row::Exposure(_)
+                | Row::Identifier(_)
+                | Row::Outcome(_) => {}
             }
             self.rows.put(row);
         }
@@ -352,7 +356,11 @@ impl Store for MemoryStore {
                     Row::Spender(row) => totals.spender(row)?,
                     Row::Payment(row) => totals.payment(row)?,
                     Row::Exposure(row) => totals.exposure(row)?,
-                    Row::Authorization(_) | Row::Batch(_) | Row::Signer(_) => {}
+                    Row::Authorization(_)
+                    | Row::Batch(_)
+                    | Row::Signer(_)
+                    | Row::Identifier(_)
+                    | Row::Outcome(_) => {}
                 }
             }
             for entry in &books.entries {

@@ -93,6 +93,17 @@ pub struct ExposureKey {
     pub slice: u32,
 }
 
+/// What a payer called a request by the `payment-identifier` extension: the same identifier means the same payment.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct IdentifierKey {
+    /// The chain.
+    pub chain: ChainId,
+    /// The payer: an identifier is good for one payer alone, so that nobody can take or guess another's.
+    pub owner: Address,
+    /// Keccak-256 of the identifier.
+    pub digest: B256,
+}
+
 /// The name of any row. The order of keys is the order in which stores lock them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum RowKey {
@@ -110,6 +121,10 @@ pub enum RowKey {
     Signer(SignerKey),
     /// A slice of the global bound.
     Exposure(ExposureKey),
+    /// A payer's name for a request.
+    Identifier(IdentifierKey),
+    /// What a payment's request was answered.
+    Outcome(PaymentId),
 }
 
 /// The names of every row that one payment's commands touch.

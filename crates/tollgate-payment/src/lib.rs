@@ -23,14 +23,15 @@ mod store;
 
 pub use history::PaidHistory;
 pub use key::{
-    AuthorizationKey, BatchId, ExposureKey, OwnerKey, PaymentKeys, RowKey, SignerKey, SpenderKey,
+    AuthorizationKey, BatchId, ExposureKey, IdentifierKey, OwnerKey, PaymentKeys, RowKey,
+    SignerKey, SpenderKey,
 };
 pub use offer::{Ask, Offer, Permit2Terms, Pricing, RequestBinding, Terms};
 pub use policy::Credit;
 pub use refusal::{CreditBound, FundsBound, Refusal};
 pub use row::{
-    AuthorizationRow, BatchItem, BatchRow, BatchState, Counter, ExposureRow, Instruction, Limit,
-    LossReason, OwnerRow, PaymentRow, PaymentState, Permit, ReleaseReason, Row, SignerRow,
-    SpenderRow, Submission, View,
+    AuthorizationRow, BatchItem, BatchRow, BatchState, Counter, ExposureRow, Halt, IdentifierRow,
+    Instruction, Lease, Limit, LossReason, OutcomeRow, OwnerRow, PaymentRow, PaymentState, Permit,
+    ReleaseReason, Row, SignerRow, SpenderRow, StoredBody, Submission, View,
 };
 pub use store::{Account, Command, Decision, Entry, RowSet, Rows};

@@ -8,8 +8,8 @@ use tollgate_x402::{
 use crate::{
     history::PaidHistory,
     key::{
-        AuthorizationKey, BatchId, ExposureKey, OwnerKey, PaymentKeys, RowKey, SignerKey,
-        SpenderKey,
+        AuthorizationKey, BatchId, ExposureKey, IdentifierKey, OwnerKey, PaymentKeys, RowKey,
+        SignerKey, SpenderKey,
     },
 };
 
@@ -30,6 +30,10 @@ pub enum Row {
     Signer(SignerRow),
     /// A slice of the global bound.
     Exposure(ExposureRow),
+    /// A payer's name for a request.
+    Identifier(IdentifierRow),
+    /// What a payment's request was answered.
+    Outcome(OutcomeRow),
 }
 
 impl Row {
@@ -43,6 +47,8 @@ impl Row {
             Self::Batch(row) => RowKey::Batch(row.id),
             Self::Signer(row) => RowKey::Signer(row.key),
             Self::Exposure(row) => RowKey::Exposure(row.key),
+            Self::Identifier(row) => RowKey::Identifier(row.key),
+            Self::Outcome(row) => RowKey::Outcome(row.payment),
         }
     }
 }
@@ -75,6 +81,9 @@ pub struct OwnerRow {
     pub history: PaidHistory,
     /// Charges that the payer made unpayable, and still owes.
     pub lost: Amount,
+    /// Why the operator serves this payer no more; `None`: served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<String>,
 }
 
 /// What one spender may draw of one payer's money.
@@ -431,6 +440,72 @@ pub struct SignerRow {
     pub key: SignerKey,
     /// The nonce of the next transaction.
     pub next_nonce: u64,
+    /// Who may seal with it now. A term is never given twice, so that a holder that was paused and wakes
+    /// up late cannot write: its term is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
+    /// Why nothing is sent with it until a person has looked; it outlives restarts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halt: Option<Halt>,
+}
+
+/// Who may send with an account, and until when.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Lease {
+    /// The number of the term: rising.
+    pub term: u64,
+    /// The worker: 128 random bits, drawn at its start.
+    pub holder: u128,
+    /// When another may take over, by the store's clock.
+    pub until: Timestamp,
+}
+
+/// Why an account is not used.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Halt {
+    /// What was seen, for people.
+    pub reason: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A payer's name for a request (the `payment-identifier` extension): the same name is the same payment.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct IdentifierRow {
+    /// The name.
+    pub key: IdentifierKey,
+    /// The digest of the one request that it names.
+    pub request: B256,
+    /// The one payment.
+    pub payment: PaymentId,
+    /// When it was first seen.
+    pub created: Timestamp,
+    /// From when on it may be forgotten.
+    pub expires: Timestamp,
+}
+
+/// What a payment's request was answered, so that a lost answer can be given again without a second charge.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OutcomeRow {
+    /// The payment.
+    pub payment: PaymentId,
+    /// The HTTP status.
+    pub status: u16,
+    /// The media type.
+    pub content_type: String,
+    /// The body.
+    pub body: StoredBody,
+    /// From when on it may be forgotten.
+    pub expires: Timestamp,
+}
+
+/// The body of a stored answer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum StoredBody {
+    /// All of it.
+    Whole(Bytes),
+    /// It was longer than what is kept: that the payment ended, and its charge, can still be told.
+    TooLong,
 }
 
 /// A slice of the global bound.

@@ -6,10 +6,14 @@ use serde::{Deserialize, Serialize};
 use tollgate_x402::{Amount, PaymentId, Timestamp};
 
 use crate::{
-    key::{AuthorizationKey, BatchId, ExposureKey, OwnerKey, RowKey, SignerKey, SpenderKey},
+    key::{
+        AuthorizationKey, BatchId, ExposureKey, IdentifierKey, OwnerKey, RowKey, SignerKey,
+        SpenderKey,
+    },
     refusal::Refusal,
     row::{
-        AuthorizationRow, BatchRow, ExposureRow, OwnerRow, PaymentRow, Row, SignerRow, SpenderRow,
+        AuthorizationRow, BatchRow, ExposureRow, IdentifierRow, OutcomeRow, OwnerRow, PaymentRow,
+        Row, SignerRow, SpenderRow,
     },
 };
 
@@ -83,6 +87,10 @@ impl Rows {
         signer: SignerKey => Signer(SignerRow);
         /// A slice of the global bound.
         exposure: ExposureKey => Exposure(ExposureRow);
+        /// A payer's name for a request.
+        identifier: IdentifierKey => Identifier(IdentifierRow);
+        /// What a payment's request was answered.
+        outcome: PaymentId => Outcome(OutcomeRow);
     }
 
     /// Adds a row, or replaces the one of the same name.

@@ -1,6 +1,8 @@
 //! One way to pay: an entry of `accepts`.
 
-use alloy_primitives::Address;
+use core::cell::RefCell;
+
+use alloy_primitives::{Address, AddressChecksumBuffer};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};
 
@@ -252,7 +254,33 @@ pub(crate) struct Checksummed(pub(crate) Address);
 
 impl Serialize for Checksummed {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.0.to_checksum_buffer(None).as_str())
+        CHECKSUMS.with_borrow_mut(|known| known.write(self.0, serializer))
+    }
+}
+
+thread_local! {
+    /// An offer names the same three addresses at every request, and each checksum costs a Keccak.
+    static CHECKSUMS: RefCell<Checksums> = const { RefCell::new(Checksums(Vec::new())) };
+}
+
+/// The checksums that were written last (EIP-55), the newest at the end.
+struct Checksums(Vec<(Address, AddressChecksumBuffer)>);
+
+impl Checksums {
+    /// More addresses than the offers of a seller name.
+    const MOST: usize = 16;
+
+    fn write<S: Serializer>(&mut self, address: Address, serializer: S) -> Result<S::Ok, S::Error> {
+        if let Some((_, text)) = self.0.iter().find(|(known, _)| *known == address) {
+            return serializer.serialize_str(text.as_str());
+        }
+        let text = address.to_checksum_buffer(None);
+        if self.0.len() >= Self::MOST {
+            drop(self.0.remove(0));
+        }
+        let written = serializer.serialize_str(text.as_str());
+        self.0.push((address, text));
+        written
     }
 }
 

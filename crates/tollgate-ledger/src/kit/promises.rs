@@ -247,7 +247,14 @@ impl Command for Undisciplined {
             operator: Address::ZERO,
             ..SIGNER
         };
-        let row = |key| Row::Signer(SignerRow { key, next_nonce: 1 });
+        let row = |key| {
+            Row::Signer(SignerRow {
+                key,
+                next_nonce: 1,
+                lease: None,
+                halt: None,
+            })
+        };
         Ok(Decision {
             writes: vec![row(SIGNER), row(other)],
             entries: Vec::new(),

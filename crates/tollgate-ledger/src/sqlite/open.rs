@@ -13,7 +13,7 @@ use tollgate_x402::B256;
 use super::text;
 
 /// The version of the tables that this version reads and writes.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 /// "toll": what the file's header says that it is.
 const APPLICATION: i32 = 0x746f_6c6c;
 
@@ -104,7 +104,10 @@ pub(super) fn open(path: &Path, new_ledger_id: B256) -> Result<Opened, OpenError
     if new {
         write_schema(&mut books, new_ledger_id).map_err(|error| sql(&file, error))?;
     }
-    let ledger_id = read_meta(&file, &books)?;
+    let (version, ledger_id) = read_meta(&file, &books)?;
+    if version < SCHEMA {
+        upgrade(&mut books).map_err(|error| sql(&file, error))?;
+    }
     Ok(Opened {
         file,
         books,
@@ -237,6 +240,7 @@ pub(super) fn verify_durable(file: &Path, books: &Connection) -> Result<(), Open
 fn write_schema(books: &mut Connection, ledger_id: B256) -> rusqlite::Result<()> {
     let create = books.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     create.execute_batch(include_str!("schema.sql"))?;
+    create.execute_batch(include_str!("schema_2.sql"))?;
     let mut insert = create.prepare("INSERT INTO meta (key, value) VALUES (?1, ?2)")?;
     insert.execute(params!["schema", SCHEMA.to_string()])?;
     insert.execute(params!["ledger_id", text::hex(ledger_id)])?;
@@ -246,8 +250,19 @@ fn write_schema(books: &mut Connection, ledger_id: B256) -> rusqlite::Result<()>
     create.commit()
 }
 
-/// The ledger's name, of a version that this program knows.
-fn read_meta(file: &Path, books: &Connection) -> Result<B256, OpenError> {
+/// Adds what version 2 has and version 1 had not.
+fn upgrade(books: &mut Connection) -> rusqlite::Result<()> {
+    let change = books.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    change.execute_batch(include_str!("schema_2.sql"))?;
+    change.execute(
+        "UPDATE meta SET value = ?1 WHERE key = 'schema'",
+        [SCHEMA.to_string()],
+    )?;
+    change.commit()
+}
+
+/// The version of the tables, which this program knows, and the ledger's name.
+fn read_meta(file: &Path, books: &Connection) -> Result<(i64, B256), OpenError> {
     let read = |key| {
         books
             .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| {
@@ -271,7 +286,8 @@ fn read_meta(file: &Path, books: &Connection) -> Result<B256, OpenError> {
         });
     }
     let id = read("ledger_id")?.ok_or_else(|| corrupt("it has no name"))?;
-    text::parse_hash(&id).map_err(|_| corrupt("its name is not 32 bytes"))
+    let id = text::parse_hash(&id).map_err(|_| corrupt("its name is not 32 bytes"))?;
+    Ok((found, id))
 }
 
 fn io(file: &Path, error: std::io::Error) -> OpenError {

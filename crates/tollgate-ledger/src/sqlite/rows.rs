@@ -89,6 +89,18 @@ fn row(books: &Connection, name: &RowKey) -> Result<Option<Row>, StoreError> {
             params![chain(key.chain)?, hex(key.token), key.slice],
         )?
         .map(Row::Exposure),
+        RowKey::Identifier(key) => body(
+            books,
+            "SELECT body FROM identifiers WHERE chain = ?1 AND owner = ?2 AND digest = ?3",
+            params![chain(key.chain)?, hex(key.owner), hex(key.digest)],
+        )?
+        .map(Row::Identifier),
+        RowKey::Outcome(id) => body(
+            books,
+            "SELECT body FROM outcomes WHERE payment = ?1",
+            params![payment(*id)],
+        )?
+        .map(Row::Outcome),
     })
 }
 
@@ -173,6 +185,25 @@ pub(super) fn put(books: &Connection, row: &Row, commits: &mut i64) -> Result<()
                 amount(row.used),
                 print(row)?
             ],
+        ),
+        Row::Identifier(row) => run(
+            books,
+            "INSERT INTO identifiers (chain, owner, digest, payment, expires, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT DO UPDATE SET payment = excluded.payment, expires = excluded.expires, body = excluded.body",
+            params![
+                chain(row.key.chain)?,
+                hex(row.key.owner),
+                hex(row.key.digest),
+                payment(row.payment),
+                moment(row.expires),
+                print(row)?
+            ],
+        ),
+        Row::Outcome(row) => run(
+            books,
+            "INSERT INTO outcomes (payment, expires, body) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET expires = excluded.expires, body = excluded.body",
+            params![payment(row.payment), moment(row.expires), print(row)?],
         ),
     }
 }

@@ -108,15 +108,15 @@ fn a_ledger_of_a_newer_version_is_refused() {
     let path = store(&folder).path().to_owned();
     Connection::open(&path)
         .unwrap()
-        .execute_batch("UPDATE meta SET value = '2' WHERE key = 'schema'")
+        .execute_batch("UPDATE meta SET value = '3' WHERE key = 'schema'")
         .unwrap();
     let error = SqliteStore::open(&path, ID, Arc::new(Standing)).unwrap_err();
     assert!(
         matches!(
             error,
             OpenError::Newer {
-                found: 2,
-                known: 1,
+                found: 3,
+                known: 2,
                 ..
             }
         ),

@@ -399,6 +399,7 @@ impl OwnerRow {
             view: None,
             history: Default::default(),
             lost: Amount::ZERO,
+            blocked: None,
         }
     }
 }

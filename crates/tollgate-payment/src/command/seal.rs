@@ -37,6 +37,8 @@ impl Command for Adopt {
         let row = SignerRow {
             key: self.signer,
             next_nonce: self.chain_nonce,
+            lease: None,
+            halt: None,
         };
         Ok(Decision {
             writes: vec![Row::Signer(row)],
