@@ -19,6 +19,7 @@ mod log;
 #[cfg(feature = "memory")]
 mod memory;
 mod query;
+mod scan;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;
@@ -30,6 +31,7 @@ pub use log::{LogFilter, PaymentLog, Status};
 #[cfg(feature = "memory")]
 pub use memory::MemoryStore;
 pub use query::{BookedEntry, Due, Queue};
+pub use scan::RowKind;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{OpenError, SqliteStore};
 pub use store::{Durable, Executed, Store};

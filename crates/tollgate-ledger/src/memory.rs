@@ -16,6 +16,7 @@ use crate::{
     error::{Outage, StoreError},
     log::{LogFilter, PaymentLog, batch_of},
     query::{BookedEntry, Due, Queue},
+    scan::RowKind,
     store::{Durable, Executed, Store},
     totals::Totals,
 };
@@ -343,6 +344,26 @@ impl Store for MemoryStore {
                     let batch = beside.batch.and_then(|id| books.rows.batch(&id));
                     PaymentLog::of(seq, payment, batch)
                 })
+                .collect())
+        })
+    }
+
+    async fn scan(
+        &self,
+        kind: RowKind,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.ask(|books| {
+            Ok(books
+                .rows
+                .iter()
+                .filter(|row| {
+                    let key = row.key();
+                    RowKind::of(&key) == kind && after.is_none_or(|after| key > after)
+                })
+                .take(limit)
+                .cloned()
                 .collect())
         })
     }

@@ -7,13 +7,14 @@ use core::{
     task::{Context, Poll},
 };
 
-use tollgate_payment::{BatchId, BatchRow, Command, PaymentRow, RowSet, Rows};
+use tollgate_payment::{BatchId, BatchRow, Command, PaymentRow, Row, RowKey, RowSet, Rows};
 use tollgate_x402::{B256, PaymentId};
 
 use crate::{
     error::StoreError,
     log::{LogFilter, PaymentLog},
     query::{BookedEntry, Due, Queue},
+    scan::RowKind,
     totals::Totals,
 };
 
@@ -109,6 +110,16 @@ pub trait Store: Clone + Send + Sync + 'static {
         filter: LogFilter,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<PaymentLog>, StoreError>> + Send;
+
+    /// Rows of one kind, in an order of the store's own: the first `limit` after the row of this name, or from the
+    /// first (`None`). A row that exists during all of a scan comes in it exactly once; each page is of one moment,
+    /// and two pages may be of two.
+    fn scan(
+        &self,
+        kind: RowKind,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send;
 
     /// Sums of everything, at one moment. It reads everything.
     fn totals(&self) -> impl Future<Output = Result<Totals, StoreError>> + Send;

@@ -6,7 +6,7 @@ use proptest::{
     collection::vec,
     test_runner::{Config, RngSeed, TestRunner},
 };
-use tollgate_payment::{Row, RowSet};
+use tollgate_payment::{Row, RowKey, RowSet, Rows};
 use tollgate_x402::{B256, ChainId, Clock};
 
 use super::{
@@ -19,6 +19,7 @@ use crate::{
     log::{LogFilter, Status},
     memory::MemoryStore,
     query::Due,
+    scan::RowKind,
     store::Store,
 };
 
@@ -176,4 +177,28 @@ pub async fn compare<S: Store>(store: &S, memory: &MemoryStore) {
         assert_eq!(store.logs(filter, 50).await, memory.logs(filter, 50).await);
     }
     assert_eq!(store.totals().await, memory.totals().await);
+
+    let mut rows = Vec::new();
+    for kind in RowKind::ALL {
+        let found = scanned(store, kind, 7).await;
+        assert!(found.iter().all(|row| RowKind::of(&row.key()) == kind));
+        assert_eq!(found, scanned(store, kind, 100_000).await, "{kind:?}");
+        rows.extend(found);
+    }
+    assert_eq!(rows.len(), memory.rows().iter().count(), "each comes once");
+    assert_eq!(rows.into_iter().collect::<Rows>(), memory.rows());
+}
+
+/// Every row of a kind, read in pages of this size.
+async fn scanned<S: Store>(store: &S, kind: RowKind, page: usize) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    loop {
+        let after: Option<RowKey> = rows.last().map(Row::key);
+        let found = store.scan(kind, after, page).await.unwrap();
+        let last = found.len() < page;
+        rows.extend(found);
+        if last {
+            return rows;
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod open;
 mod query;
 mod reader;
 mod rows;
+mod scan;
 mod text;
 mod writer;
 
@@ -21,7 +22,7 @@ use std::{
 };
 
 use tokio::sync::oneshot;
-use tollgate_payment::{BatchId, BatchRow, Command, PaymentRow, RowKey, RowSet, Rows};
+use tollgate_payment::{BatchId, BatchRow, Command, PaymentRow, Row, RowKey, RowSet, Rows};
 use tollgate_x402::{B256, Clock, PaymentId};
 
 pub use open::OpenError;
@@ -34,6 +35,7 @@ use crate::{
     error::{Outage, StoreError},
     log::{LogFilter, PaymentLog},
     query::{BookedEntry, Due, Queue},
+    scan::RowKind,
     store::{Durable, Executed, Store},
     totals::Totals,
 };
@@ -209,6 +211,16 @@ impl Store for SqliteStore {
 
     async fn logs(&self, filter: LogFilter, limit: usize) -> Result<Vec<PaymentLog>, StoreError> {
         self.look(move |books| query::logs(books, &filter, limit))
+            .await
+    }
+
+    async fn scan(
+        &self,
+        kind: RowKind,
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.look(move |books| scan::scan(books, kind, after.as_ref(), limit))
             .await
     }
 
