@@ -45,13 +45,14 @@ const fn cell(kind: Kind, mode: Mode, client: &'static str, chain: Chain) -> Cel
     }
 }
 
-/// All cells. Every Permit2 cell runs on anvil too, so that our own equivalent of Permit2 is not its only judge.
+/// All cells. Each runs on anvil too, so that our own equivalent of Permit2 is not its only judge.
 pub(super) const CELLS: &[Cell] = &[
     cell(Kind::Allowance, Mode::Stream, "thirdweb", Chain::Devchain),
     cell(Kind::Allowance, Mode::Plain, "thirdweb", Chain::Devchain),
     cell(Kind::Once, Mode::Stream, "x402-fetch", Chain::Devchain),
     cell(Kind::Once, Mode::Plain, "x402-fetch", Chain::Devchain),
     cell(Kind::Allowance, Mode::Stream, "thirdweb", Chain::Anvil),
+    cell(Kind::Allowance, Mode::Plain, "thirdweb", Chain::Anvil),
     cell(Kind::Once, Mode::Stream, "x402-fetch", Chain::Anvil),
     cell(Kind::Once, Mode::Plain, "x402-fetch", Chain::Anvil),
 ];
