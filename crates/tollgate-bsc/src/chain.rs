@@ -77,6 +77,26 @@ impl Chain {
         Ok(chain)
     }
 
+    /// A chain by way of nodes inside of this process, of which `agreement` must agree: for simulations. The URLs of
+    /// the configuration are not used, and nothing is asked yet.
+    #[cfg(feature = "node")]
+    #[must_use]
+    pub fn of_nodes(config: &ChainConfig, nodes: Vec<Arc<dyn crate::Node>>) -> Self {
+        let counter = Arc::new(Counter::default());
+        Self(Arc::new(Inner {
+            endpoints: nodes
+                .into_iter()
+                .enumerate()
+                .map(|(place, node)| Endpoint::simulated(place, node, config, counter.clone()))
+                .collect(),
+            chain_id: config.chain_id,
+            block_time: config.block_time,
+            agreement: config.agreement,
+            max_log_range: config.max_log_range,
+            counter,
+        }))
+    }
+
     /// The chain.
     #[must_use]
     pub fn id(&self) -> ChainId {
@@ -130,14 +150,10 @@ impl Chain {
     /// # Errors
     /// [`ChainError::NotAToken`], [`ChainError::Disagreement`], and those of the transport.
     pub async fn payer(&self, query: &PayerQuery) -> Result<PayerState, ChainError> {
-        let request = CallRequest {
-            input: tollgate_contracts::lens::call_data(&query.lens()),
-            ..CallRequest::default()
-        };
         let quorum = self.0.agreement;
         let states = self
             .money(
-                |endpoint| self.payer_at(endpoint, query, &request, BlockTag::Latest),
+                |endpoint| self.payer_at(endpoint, query, BlockTag::Latest),
                 |states| agreement::elect(states, quorum, PayerState::same_but_block).is_some(),
             )
             .await?;
@@ -154,7 +170,7 @@ impl Chain {
         let block = BlockTag::Number(block.ok_or(disagreement)?);
         let states = self
             .money(
-                |endpoint| self.payer_at(endpoint, query, &request, block),
+                |endpoint| self.payer_at(endpoint, query, block),
                 |states| agreement::elect(states, quorum, PartialEq::eq).is_some(),
             )
             .await?;
@@ -165,10 +181,18 @@ impl Chain {
         &self,
         endpoint: &Endpoint,
         query: &PayerQuery,
-        request: &CallRequest,
         block: BlockTag,
     ) -> Result<PayerState, ChainError> {
-        let returned: Bytes = endpoint.call("eth_call", (request, block)).await?;
+        #[cfg(feature = "node")]
+        if let Some(node) = endpoint.node() {
+            let state = node.payer(query, block).await;
+            return state.map_err(|error| endpoint.error(error.into()));
+        }
+        let request = CallRequest {
+            input: tollgate_contracts::lens::call_data(&query.lens()),
+            ..CallRequest::default()
+        };
+        let returned: Bytes = endpoint.call("eth_call", (&request, block)).await?;
         PayerState::decode(query, self.0.chain_id, &returned)
             .map_err(|unread| unread.into_error(endpoint.name(), self.0.chain_id, query.token))
     }
@@ -280,10 +304,18 @@ impl Chain {
         account: Address,
         block: BlockTag,
     ) -> Result<u64, ChainError> {
-        let count: U64 = self
-            .first(|endpoint| endpoint.call("eth_getTransactionCount", (account, block)))
-            .await?;
-        Ok(count.to())
+        self.first(async |endpoint: &Endpoint| {
+            #[cfg(feature = "node")]
+            if let Some(node) = endpoint.node() {
+                let count = node.transaction_count(account, block).await;
+                return count.map_err(|error| endpoint.error(error.into()));
+            }
+            let count: U64 = endpoint
+                .call("eth_getTransactionCount", (account, block))
+                .await?;
+            Ok(count.to())
+        })
+        .await
     }
 
     /// The account's BNB, in wei.
@@ -508,6 +540,11 @@ async fn receipts_of(
     endpoint: &Endpoint,
     hashes: &[B256],
 ) -> Result<Vec<Option<TxReceipt>>, ChainError> {
+    #[cfg(feature = "node")]
+    if let Some(node) = endpoint.node() {
+        let receipts = node.receipts(hashes).await;
+        return receipts.map_err(|error| endpoint.error(error.into()));
+    }
     let params = hashes.iter().map(|hash| (*hash,)).collect();
     let receipts: Vec<Option<wire::Receipt>> =
         endpoint.batch("eth_getTransactionReceipt", params).await?;
@@ -527,10 +564,26 @@ async fn receipts_of(
     Ok(receipts)
 }
 
+async fn blocks_of(
+    endpoint: &Endpoint,
+    tags: Vec<(BlockTag, bool)>,
+) -> Result<Vec<Option<BlockRef>>, ChainError> {
+    #[cfg(feature = "node")]
+    if let Some(node) = endpoint.node() {
+        let tags: Vec<BlockTag> = tags.into_iter().map(|(tag, _)| tag).collect();
+        let blocks = node.blocks(&tags).await;
+        return blocks.map_err(|error| endpoint.error(error.into()));
+    }
+    let blocks: Vec<Option<wire::Block>> = endpoint.batch("eth_getBlockByNumber", tags).await?;
+    Ok(blocks
+        .into_iter()
+        .map(|block| block.map(BlockRef::from))
+        .collect())
+}
+
 /// The first three tags are the heads', the others numbers.
 async fn heads_of(endpoint: &Endpoint, tags: Vec<(BlockTag, bool)>) -> Result<Heads, ChainError> {
-    let blocks: Vec<Option<wire::Block>> = endpoint.batch("eth_getBlockByNumber", tags).await?;
-    let mut blocks = blocks.into_iter().map(|block| block.map(BlockRef::from));
+    let mut blocks = blocks_of(endpoint, tags).await?.into_iter();
     let mut head = |name: &str| {
         blocks
             .next()

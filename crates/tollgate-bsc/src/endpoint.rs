@@ -16,12 +16,19 @@ use tokio::time::{Instant, timeout};
 use crate::{ChainConfig, ChainError, counts::Counter, error::shorten, transport::HttpTransport};
 
 pub(crate) struct Endpoint {
-    client: RpcClient,
+    way: Way,
     name: String,
     limit: Duration,
     counter: Arc<Counter>,
     sync: AtomicU8,
     failed: Mutex<Option<Instant>>,
+}
+
+/// How a node is asked.
+enum Way {
+    Rpc(RpcClient),
+    #[cfg(feature = "node")]
+    Node(Arc<dyn crate::Node>),
 }
 
 /// How long an endpoint that did not answer is asked after the others.
@@ -66,13 +73,47 @@ impl Endpoint {
         let transport = HttpTransport::new(url, config.max_response)
             .map_err(|error| bad(&error.to_string()))?;
         Ok(Self {
-            client: RpcClient::new(transport, false).with_poll_interval(config.block_time),
+            way: Way::Rpc(RpcClient::new(transport, false).with_poll_interval(config.block_time)),
             name,
             limit: config.timeout,
             counter,
             sync: AtomicU8::new(0),
             failed: Mutex::new(None),
         })
+    }
+
+    #[cfg(feature = "node")]
+    pub(crate) fn simulated(
+        place: usize,
+        node: Arc<dyn crate::Node>,
+        config: &ChainConfig,
+        counter: Arc<Counter>,
+    ) -> Self {
+        Self {
+            way: Way::Node(node),
+            name: format!("node {}", place.saturating_add(1)),
+            limit: config.timeout,
+            counter,
+            sync: AtomicU8::new(2),
+            failed: Mutex::new(None),
+        }
+    }
+
+    const fn client(&self) -> Option<&RpcClient> {
+        match &self.way {
+            Way::Rpc(client) => Some(client),
+            #[cfg(feature = "node")]
+            Way::Node(_) => None,
+        }
+    }
+
+    /// The node, if it is one of this process.
+    #[cfg(feature = "node")]
+    pub(crate) fn node(&self) -> Option<&dyn crate::Node> {
+        match &self.way {
+            Way::Rpc(_) => None,
+            Way::Node(node) => Some(&**node),
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -110,7 +151,17 @@ impl Endpoint {
         limit: Option<Duration>,
     ) -> Result<R, RpcFailure> {
         self.counter.add(&[method]);
-        let call = self.client.request::<P, R>(method, params);
+        #[cfg(feature = "node")]
+        if let Way::Node(node) = &self.way {
+            let broken = |error| RpcFailure::Rpc(RpcError::SerError(error));
+            let params = serde_json::to_string(&params).map_err(broken)?;
+            let answer = node.ask(method, params).await?;
+            return serde_json::from_str(&answer).map_err(broken);
+        }
+        let Some(client) = self.client() else {
+            return Err(RpcFailure::Timeout);
+        };
+        let call = client.request::<P, R>(method, params);
         match timeout(limit.unwrap_or(self.limit), call).await {
             Ok(answer) => answer.map_err(RpcFailure::Rpc),
             Err(_) => Err(RpcFailure::Timeout),
@@ -134,7 +185,7 @@ impl Endpoint {
         method: &'static str,
         all: Vec<P>,
     ) -> Result<Vec<R>, ChainError> {
-        if let [_] | [] = all.as_slice() {
+        if matches!(all.as_slice(), [_] | []) || self.client().is_none() {
             return self.one_by_one(method, all).await;
         }
         self.counter.add(&vec![method; all.len()]);
@@ -151,7 +202,10 @@ impl Endpoint {
         method: &'static str,
         all: &[P],
     ) -> Result<Vec<R>, TransportError> {
-        let mut batch = self.client.new_batch();
+        let Some(client) = self.client() else {
+            return Err(TransportErrorKind::custom_str("no batches"));
+        };
+        let mut batch = client.new_batch();
         let waiters = all
             .iter()
             .map(|params| batch.add_call::<P, R>(method, params))

@@ -22,6 +22,8 @@ mod endpoint;
 mod error;
 mod evidence;
 mod logs;
+#[cfg(feature = "node")]
+mod node;
 mod payer;
 mod receipt;
 mod settle;
@@ -43,6 +45,8 @@ pub use doctor::{
 pub use error::ChainError;
 pub use evidence::{Claim, Evidence, ItemEvidence, evidence};
 pub use logs::LogFilter;
+#[cfg(feature = "node")]
+pub use node::{Node, NodeAnswer, NodeError};
 pub use payer::{OwnerCode, PayerQuery, PayerState};
 pub use receipt::{Log, TxReceipt};
 pub use settle::{

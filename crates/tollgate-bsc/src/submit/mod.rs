@@ -160,14 +160,7 @@ fn graver(known: Option<Submission>, new: Submission) -> Submission {
 }
 
 async fn send(endpoint: &Endpoint, raw: &[u8]) -> Submission {
-    let answer = endpoint
-        .raw::<_, B256>(
-            "eth_sendRawTransaction",
-            (Bytes::copy_from_slice(raw),),
-            None,
-        )
-        .await;
-    match answer {
+    match offer(endpoint, raw).await {
         Ok(hash) if hash == keccak256(raw) => Submission::Accepted,
         Ok(_) => unknown(Doubt::BrokenAnswer, "the hash of another transaction"),
         Err(failure) => {
@@ -177,6 +170,15 @@ async fn send(endpoint: &Endpoint, raw: &[u8]) -> Submission {
             classify_failure(failure)
         }
     }
+}
+
+async fn offer(endpoint: &Endpoint, raw: &[u8]) -> Result<B256, RpcFailure> {
+    #[cfg(feature = "node")]
+    if let Some(node) = endpoint.node() {
+        return Ok(node.send(raw).await?);
+    }
+    let raw = Bytes::copy_from_slice(raw);
+    endpoint.raw("eth_sendRawTransaction", (raw,), None).await
 }
 
 /// `None` where the node does not have the method.
