@@ -1,0 +1,5 @@
+//! Attacks on a whole gateway over a real EVM. One test is one named attack; its documentation says what was lost at
+//! most, in atomic units, and the test checks it.
+
+mod kit;
+mod races;
