@@ -47,6 +47,8 @@ pub struct Sum {
     pub reserved: Amount,
     /// Of the charges.
     pub charge: Amount,
+    /// Of the parts of charges that were lost before the rest was settled.
+    pub short: Amount,
     /// Of the unproven parts.
     pub unproven: Amount,
 }
@@ -83,6 +85,7 @@ impl Totals {
         sum.payments = sum.payments.saturating_add(1);
         add(&mut sum.reserved, row.reserved)?;
         add(&mut sum.charge, row.charge)?;
+        add(&mut sum.short, row.short)?;
         add(&mut sum.unproven, row.unproven)?;
         if row.keys.spender.is_some() {
             match status {
@@ -178,7 +181,12 @@ impl TokenTotals {
         let (due, claimed) = (self.of(Status::Due), self.of(Status::Claimed));
         let owed = due.charge.saturating_add(claimed.charge);
         let paid = self.of(Status::Final).charge;
-        let lost = self.of(Status::Lost).charge;
+        let lost = self
+            .payments
+            .values()
+            .fold(self.of(Status::Lost).charge, |lost, sum| {
+                lost.saturating_add(sum.short)
+            });
         let unproven = serving
             .unproven
             .saturating_add(due.unproven)
@@ -192,6 +200,7 @@ impl TokenTotals {
             sides.credit.checked_sub(sides.debit)
         };
         let earned = paid.saturating_add(lost);
+        let forgiven = taken(Account::Forgiven);
 
         [
             (
@@ -239,12 +248,12 @@ impl TokenTotals {
             (
                 "lost payments charged",
                 Some(lost),
-                "payers' rows lost",
-                Some(self.lost),
+                "what payers' rows lost, with what was forgiven, is",
+                forgiven.map(|forgiven| self.lost.saturating_add(forgiven)),
             ),
             (
-                "lost payments charged",
-                Some(lost),
+                "payers' rows lost",
+                Some(self.lost),
                 "the book lost",
                 taken(Account::BadDebt),
             ),

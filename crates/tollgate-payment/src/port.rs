@@ -5,11 +5,14 @@
 
 use core::future::Future;
 
-use tollgate_x402::{Amount, Authorization, ErrorCode, PaymentId, PaymentPayload};
+use tollgate_x402::{
+    Amount, Authorization, Bytes, ErrorCode, PaymentId, PaymentPayload, PaymentStatus,
+};
 
 use crate::{
-    command::{Charge, Fate, Funds},
+    command::{Answer, Charge, Fate, Funds, ItemFate},
     offer::{Ask, Offer, RequestBinding},
+    policy::Retention,
     row::{BatchRow, Instruction, Submission},
 };
 
@@ -55,8 +58,58 @@ pub trait Rail: Send + Sync + 'static {
     /// What became of a sealed batch.
     fn trace(&self, batch: &BatchRow) -> impl Future<Output = Result<Trace, RailError>> + Send;
 
-    /// The account's transaction count on the chain, pending ones included.
+    /// The account's transaction count on the chain.
     fn nonce(&self) -> impl Future<Output = Result<u64, RailError>> + Send;
+
+    /// Simulates a claimed batch before it is signed, as its account would send it, so that no gas is spent on what
+    /// would fail. Nothing is concluded from a simulation that could not be run.
+    fn rehearse(
+        &self,
+        batch: &BatchRow,
+    ) -> impl Future<Output = Result<Rehearsal, RailError>> + Send {
+        let _ = batch;
+        async { Ok(Rehearsal::Good) }
+    }
+
+    /// A transaction that moves nothing, signed with the nonce of one of a batch that no node will ever take. Nothing is
+    /// sent.
+    fn void(
+        &self,
+        batch: &BatchRow,
+        nonce: u64,
+        above: u128,
+    ) -> impl Future<Output = Result<Instruction, RailError>> + Send {
+        let _ = (batch, nonce, above);
+        async {
+            Err(RailError::Operator(
+                "this rail cannot use up a nonce".to_owned(),
+            ))
+        }
+    }
+
+    /// How the account and the chain are.
+    fn pulse(&self) -> impl Future<Output = Result<Pulse, RailError>> + Send {
+        async { Ok(Pulse::default()) }
+    }
+}
+
+/// What a simulation says of a batch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Rehearsal {
+    /// Nothing is in the way, as far as can be told.
+    Good,
+    /// Some items would fail: what is to become of each, in the batch's order. Those that would not are
+    /// [`Untried`](crate::command::ItemFate::Untried).
+    Items(Vec<ItemFate>),
+}
+
+/// How the account and the chain are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Pulse {
+    /// So many full batches the account's money pays for, at the price of now; `None`: not known.
+    pub batches: Option<u64>,
+    /// The age of the finalized block, in seconds of the chain's time; `None`: not known.
+    pub finality_age: Option<u64>,
 }
 
 /// What the chain says of a sealed batch.
@@ -84,6 +137,10 @@ pub enum RailError {
     /// The operator must act: no gas money, a paused token, a wrong key, the price cap.
     #[error("{0}")]
     Operator(String),
+    /// The chain shows what the ledger does not know: another ledger draws the same counter, or this one is an old copy.
+    /// Nothing may be sent before it is reconciled.
+    #[error("{0}")]
+    Ahead(String),
 }
 
 /// The seller's till, as a paywall sees it.
@@ -94,13 +151,74 @@ pub trait Till: Clone + Send + Sync + 'static {
     /// The offer for a request. It cannot do I/O: the unpaid path is as cheap as this.
     fn offer(&self, ask: Ask) -> Offer;
 
-    /// Verifies a payment against our own offer, claims it, and reserves the worst case.
+    /// Verifies a payment against our own offer, claims it, and reserves the worst case; or finds that the same
+    /// request was paid for before, by the same once or exact authorization or under the same `payment-identifier`,
+    /// and what it was answered.
     fn admit(
         &self,
         offer: &Offer,
         payment: PaymentPayload,
         request: RequestBinding,
-    ) -> impl Future<Output = Result<Self::Hold, AdmitError>> + Send;
+    ) -> impl Future<Output = Result<Admission<Self::Hold>, AdmitError>> + Send;
+}
+
+/// What a good payment comes to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Admission<H> {
+    /// The request is to be served.
+    New(H),
+    /// It was served before: nothing is reserved, and nothing more is charged.
+    Replay(Box<Replay>),
+}
+
+impl<H> Admission<H> {
+    /// The hold of a request that is to be served.
+    pub fn hold(self) -> Option<H> {
+        match self {
+            Self::New(hold) => Some(hold),
+            Self::Replay(_) => None,
+        }
+    }
+
+    /// What a request was answered before.
+    pub fn replay(self) -> Option<Replay> {
+        match self {
+            Self::New(_) => None,
+            Self::Replay(replay) => Some(*replay),
+        }
+    }
+}
+
+/// A request that was served before.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Replay {
+    /// How its payment stands now.
+    pub status: PaymentStatus,
+    /// Which version of x402 the client speaks (1 or 2).
+    pub version: u8,
+    /// What it was answered.
+    pub answer: Kept,
+}
+
+/// What is kept of an answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Kept {
+    /// All of it.
+    Whole {
+        /// The HTTP status.
+        status: u16,
+        /// The media type.
+        content_type: String,
+        /// The body.
+        body: Bytes,
+    },
+    /// It was longer than what is kept.
+    TooLong,
+    /// It never was whole: the gateway stopped while it served, or the caller left before the answer. What was made
+    /// until then is charged.
+    BrokenOff,
+    /// It was kept, and its time is over.
+    Expired,
 }
 
 /// A request's reserved money. It is owned by a task of its own and ended exactly once.
@@ -119,6 +237,17 @@ pub trait Hold: Send + 'static {
 
     /// Makes what was delivered durable.
     fn checkpoint(&mut self, used: Amount) -> impl Future<Output = Result<(), HoldError>> + Send;
+
+    /// How much of the answer is to be given to [`keep`](Self::keep), and for how long it is kept; `None` where nobody
+    /// can ask for it again: an allowance's request without an identifier.
+    fn retention(&self) -> Option<Retention> {
+        None
+    }
+
+    /// What the caller is told in the end: it is kept in the step of the commit. Without a commit it is forgotten.
+    fn keep(&mut self, answer: Answer) {
+        let _ = answer;
+    }
 
     /// Makes what was used the charge; nothing used releases the payment.
     fn commit(

@@ -33,6 +33,9 @@ pub enum Refusal {
         /// How much.
         owed: Amount,
     },
+    /// The operator serves this payer no more.
+    #[error("the seller does not serve this payer")]
+    Barred,
     /// The permit's nonce is not the token's.
     #[error(
         "the permit's nonce is {signed} but the token expects {expected}; sign with the current nonce"
@@ -46,12 +49,17 @@ pub enum Refusal {
     /// The authorization admitted another request.
     #[error("this authorization was used for another request; sign a new one")]
     Used,
-    /// The authorization admitted this request, which is still being served.
-    #[error("this payment is being served")]
-    InFlight(PaymentId),
-    /// The authorization admitted this request, which has ended.
-    #[error("this payment has been served")]
-    Ended(PaymentId),
+    /// The authorization admitted this very request before. Whether that payment is still being served, and what was
+    /// answered, is to be looked up.
+    #[error("this payment was admitted before")]
+    Admitted(PaymentId),
+    /// The payer's identifier names this very request, which was admitted before; whatever authorization comes with
+    /// it now is not used. Whether that payment is still being served, and what was answered, is to be looked up.
+    #[error("the request of this identifier was admitted before")]
+    Named(PaymentId),
+    /// The payer's identifier names another request.
+    #[error("this payment identifier was used for another request; choose a new one")]
+    IdentifierUsed,
     /// The chain's counter is above the ledger's: another ledger, or a restored backup.
     #[error(
         "the chain has drawn {chain} of this allowance and the ledger knows of {ledger}; reconcile before serving"
@@ -65,6 +73,12 @@ pub enum Refusal {
     /// Somebody else has changed the row since it was looked at: look again.
     #[error("the step was overtaken by another")]
     Overtaken,
+    /// The account's lease is in another term: whoever signed this does not lead any more.
+    #[error("another worker leads this account now")]
+    Deposed,
+    /// The account is stopped until a person has looked.
+    #[error("the account is stopped; reconcile the ledger with the chain before anything is sent")]
+    Halted,
     /// The command names a row that does not exist.
     #[error("no such {0}")]
     Missing(&'static str),
@@ -74,10 +88,10 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The payment that the authorization admitted before.
+    /// The payment that admitted the same request before.
     pub const fn payment(&self) -> Option<PaymentId> {
         match self {
-            Self::InFlight(id) | Self::Ended(id) => Some(*id),
+            Self::Admitted(id) | Self::Named(id) => Some(*id),
             _ => None,
         }
     }

@@ -238,8 +238,17 @@ pub struct PaymentRow {
     pub state: PaymentState,
     /// The worst case that was reserved, in atomic units.
     pub reserved: Amount,
-    /// The committed charge; 0 before the commit. Never above `reserved`.
+    /// The committed charge, less what of it was lost before the rest was settled; 0 before the commit. Never above
+    /// `reserved`.
     pub charge: Amount,
+    /// The part of the committed charge that was lost, because the payer had only money for the rest. Together with
+    /// `charge` it is what was committed.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub short: Amount,
+    /// The most items of a batch that it goes in; 0: as many as may be. A transaction that reverted as a whole is parted
+    /// until what made it revert is alone.
+    #[serde(default, skip_serializing_if = "is_unbounded")]
+    pub company: u32,
     /// The part of the reservation or charge above the payer's own paid history.
     pub unproven: Amount,
     /// For an allowance: the counter's generation at the commit.
@@ -260,6 +269,20 @@ pub struct PaymentRow {
     pub ended: Option<Timestamp>,
     /// When it last changed.
     pub updated: Timestamp,
+}
+
+/// Whether nothing was lost.
+fn is_nothing(amount: &Amount) -> bool {
+    amount.is_zero()
+}
+
+/// Whether a bound of 0, which means none.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_unbounded(bound: &u32) -> bool {
+    *bound == 0
 }
 
 /// One part of a settlement.
@@ -357,6 +380,10 @@ pub struct Instruction {
     pub stored: Timestamp,
     /// When it was last sent, and how the node answered.
     pub sent: Option<(Timestamp, Submission)>,
+    /// It moves nothing, and is there to use up the nonce of a transaction that no node will ever take: later nonces
+    /// would wait for it for ever.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub void: bool,
 }
 
 /// What became of a submission. There is no error: an unknown outcome is a value.
@@ -368,6 +395,8 @@ pub enum Submission {
     NotSent,
     /// The node refused it for its price, alone or beside another of the same nonce: only a higher one helps.
     Underpriced,
+    /// The node refused it as no transaction that this chain can ever take, whatever its price.
+    Invalid,
     /// No answer, or one that decides nothing.
     Unknown,
 }
@@ -420,6 +449,18 @@ impl BatchRow {
     /// The nonce that its transactions share, once sealed.
     pub fn nonce(&self) -> Option<u64> {
         self.sent.first().map(|instruction| instruction.nonce)
+    }
+
+    /// Whether the same transactions are signed for it as for `other`.
+    pub(crate) fn same_signed(&self, other: &Self) -> bool {
+        let hashes = |batch: &Self| -> Vec<B256> {
+            batch
+                .sent
+                .iter()
+                .map(|instruction| instruction.hash)
+                .collect()
+        };
+        hashes(self) == hashes(other)
     }
 
     /// Whether the finalized chain has decided it.

@@ -55,7 +55,7 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             return Ok(None);
         }
         let claim = Claim {
-            batch: BatchId(rand::random()),
+            batch: BatchId(self.ids.draw()),
             signer: self.config.signer,
             settler: self.config.settler,
             payments,

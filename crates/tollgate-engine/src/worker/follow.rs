@@ -2,7 +2,7 @@
 
 use tollgate_ledger::{Store, StoreError};
 use tollgate_payment::{
-    BatchRow, BatchState, Refusal, Submission,
+    BatchRow, BatchState, Instruction, Refusal, Submission,
     command::{Conclude, Fate, Included, ItemFate, Seal, Submitted},
     port::{Rail, Trace},
 };
@@ -47,8 +47,17 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
         match self.rail.trace(batch).await? {
             Trace::Final(_) if blocked => {}
             Trace::Final(fate) => {
-                if fate.transaction.is_none() && mine {
-                    self.foreign = batch.nonce();
+                if fate.transaction.is_none()
+                    && mine
+                    && let Some(nonce) = batch.nonce()
+                {
+                    let stopped = self.stop(format!(
+                        "a transaction that is not ours used the account's nonce {nonce}: the key is used elsewhere"
+                    ));
+                    match stopped.await {
+                        Ok(()) | Err(WorkerError::Halted(_)) => {}
+                        Err(error) => return Err(error),
+                    }
                 }
                 return self.conclude(batch, fate).await;
             }
@@ -126,7 +135,12 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             ItemFate::Paid | ItemFate::PaidBy { .. } => {
                 self.resting.remove(&token);
             }
-            ItemFate::Untried | ItemFate::Again(_) | ItemFate::Lost(_) => {}
+            ItemFate::Untried
+            | ItemFate::Again(_)
+            | ItemFate::Short { .. }
+            | ItemFate::Deferred(_)
+            | ItemFate::Parted(_)
+            | ItemFate::Lost(_) => {}
         }
     }
 
@@ -154,12 +168,7 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
                 .await;
             match replacement {
                 Ok(instruction) => {
-                    let seal = Seal {
-                        batch: batch.id,
-                        signer: self.config.signer,
-                        instruction,
-                    };
-                    let sealed = self.store.transact(seal).await?;
+                    let sealed = self.seal(batch, instruction).await?;
                     return self.submit(&sealed).await;
                 }
                 // At the price cap: the last bytes go on being offered.
@@ -175,34 +184,36 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
 
     /// Signs a claimed batch, stores it, and sends it.
     pub(super) async fn send(&mut self, batch: &BatchRow) -> Result<(), WorkerError> {
-        let nonce = match self.next_nonce {
-            Some(nonce) => nonce,
-            None => return Ok(()),
+        self.check_nonce().await?;
+        let Some(nonce) = self.led.as_ref().map(|led| led.next_nonce) else {
+            return Ok(());
         };
-        let chain = self.rail.nonce().await?;
-        if chain > nonce {
-            return Err(WorkerError::ForeignNonce {
-                chain,
-                ledger: nonce,
-            });
-        }
         let instruction = self.rail.prepare(batch, nonce, None).await?;
+        let sealed = self.seal(batch, instruction).await?;
+        if let Some(led) = &mut self.led {
+            led.next_nonce = nonce.saturating_add(1);
+        }
+        self.submit(&sealed).await
+    }
+
+    /// Stores what was signed, if this worker still leads the account.
+    async fn seal(
+        &mut self,
+        batch: &BatchRow,
+        instruction: Instruction,
+    ) -> Result<BatchRow, WorkerError> {
         let seal = Seal {
             batch: batch.id,
             signer: self.config.signer,
+            term: self.led.as_ref().map_or(0, |led| led.term),
             instruction,
         };
-        match self.store.transact(seal).await {
-            Ok(sealed) => {
-                self.next_nonce = nonce.checked_add(1);
-                self.submit(&sealed).await
-            }
-            Err(error) => {
-                // Somebody else sealed with this nonce: look again.
-                self.next_nonce = None;
-                Err(error.into())
-            }
+        let sealed = self.store.transact(seal).await;
+        if sealed.is_err() {
+            // Somebody else signed meanwhile: look again, at who leads and at which nonce.
+            self.led = None;
         }
+        Ok(sealed?)
     }
 
     /// Sends the newest stored bytes.

@@ -6,6 +6,7 @@
 
 mod choose;
 mod follow;
+mod lead;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,14 +17,14 @@ use std::{
 use tokio::sync::{Notify, watch};
 use tollgate_ledger::{Store, StoreError};
 use tollgate_payment::{
-    BatchItem, BatchRow, Credit, Refusal, SignerKey,
-    command::{Adopt, Commit},
+    BatchItem, BatchRow, Credit, Halt, Refusal, SignerKey,
+    command::Commit,
     port::{Rail, RailError},
 };
 use tollgate_x402::{Address, Clock};
 
-use self::follow::Rest;
-use crate::policy::Policy;
+use self::{follow::Rest, lead::Led};
+use crate::{ids::Ids, policy::Policy};
 
 /// How a worker settles.
 #[derive(Clone, Debug)]
@@ -55,6 +56,11 @@ pub struct WorkerConfig {
     pub deadline_margin: u64,
     /// Seconds before a failed settlement is tried again; doubled each time.
     pub backoff: u64,
+    /// Seconds for which the account is leased from the ledger: so long after this worker fell silent may another that
+    /// has the same key go on. It is renewed three times as often.
+    pub lease: u64,
+    /// No other process shares the ledger: at its first tick the worker takes the account from whoever had it.
+    pub sole: bool,
     /// How often undecided batches are looked at: the block time.
     pub poll: Duration,
     /// How often ripe queues are looked for when nothing is undecided.
@@ -84,6 +90,8 @@ impl WorkerConfig {
             replace_after: 15,
             deadline_margin: 600,
             backoff: 3,
+            lease: 6,
+            sole: false,
             poll: block_time,
             idle: Duration::from_secs(1),
         }
@@ -98,10 +106,11 @@ pub struct Worker<S, R, C> {
     clock: C,
     config: WorkerConfig,
     work: Arc<Notify>,
-    next_nonce: Option<u64>,
-    /// A nonce of the account was used by a transaction that is not ours.
-    foreign: Option<u64>,
+    /// This worker's name in leases.
+    holder: u128,
+    led: Option<Led>,
     resting: BTreeMap<Address, Rest>,
+    ids: Ids,
 }
 
 /// What one look at everything did.
@@ -113,6 +122,8 @@ pub struct Progress {
     pub concluded: usize,
     /// Batches that are not decided yet.
     pub undecided: usize,
+    /// Another worker leads the account: this one waits for the end of its lease.
+    pub standby: bool,
 }
 
 /// Why a worker could not go on. It tries again at the next tick.
@@ -125,67 +136,48 @@ pub enum WorkerError {
     /// The chain or the account.
     #[error(transparent)]
     Rail(#[from] RailError),
-    /// The account was used by somebody else: nothing is sent with it until a person has looked.
-    #[error(
-        "the account's nonce on the chain is {chain} and the ledger's is {ledger}: the key is used elsewhere, or the ledger is an old copy; reconcile before sending"
-    )]
-    ForeignNonce {
-        /// The chain's transaction count.
-        chain: u64,
-        /// The ledger's next nonce.
-        ledger: u64,
-    },
-    /// A transaction that is not ours took the nonce of one of ours. What it was to settle is due again, and nothing is
-    /// sent with the account until a person has looked and starts the worker anew.
-    #[error(
-        "a transaction that is not ours used the account's nonce {nonce}: the key is used elsewhere; find out by whom before sending"
-    )]
-    ForeignTransaction {
-        /// The nonce.
-        nonce: u64,
-    },
+    /// Nothing is sent with the account until a person has looked: its key is used elsewhere, or the ledger is an old
+    /// copy. The ledger remembers it, through restarts; [`Resume`](tollgate_payment::command::Resume) ends it.
+    #[error("the account is stopped, reconcile the ledger with the chain: {}", .0.reason)]
+    Halted(Halt),
 }
 
 /// Undecided batches of one account, at most.
 const MOST_UNDECIDED: usize = 16;
 
-/// Seconds without a sign of life after which another account's batch is taken over.
-const ABANDONED_AFTER: u64 = 60;
-
 impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
     /// A worker. It looks when `work` is notified, and by itself.
-    pub const fn new(store: S, rail: R, clock: C, config: WorkerConfig, work: Arc<Notify>) -> Self {
+    pub fn new(store: S, rail: R, clock: C, config: WorkerConfig, work: Arc<Notify>) -> Self {
+        let ids = Ids::default();
         Self {
             store,
             rail,
             clock,
             config,
             work,
-            next_nonce: None,
-            foreign: None,
+            holder: ids.draw(),
+            led: None,
             resting: BTreeMap::new(),
+            ids,
         }
     }
 
-    /// Concludes the payments of runs that died: what their last checkpoint says is owed.
+    /// The same, with its own name and the names of batches from elsewhere.
+    #[must_use]
+    pub fn with_ids(self, ids: Ids) -> Self {
+        Self {
+            holder: ids.draw(),
+            ids,
+            ..self
+        }
+    }
+
+    /// Concludes the payments of runs that died: what their last checkpoint says is owed. `epoch` is the run that asks.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn recover(&self, epoch: u64) -> Result<usize, StoreError> {
-        let open = self.store.open(epoch).await?;
-        for payment in &open {
-            let commit = Commit {
-                keys: payment.keys,
-                used: None,
-                memo: None,
-            };
-            match self.store.transact(commit).await {
-                // Somebody else ended it meanwhile.
-                Ok(_) | Err(StoreError::Refused(Refusal::Overtaken)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(open.len())
+        crate::recover(&self.store, epoch).await
     }
 
     /// Works until `stop` says so.
@@ -214,14 +206,15 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             // Under load what becomes due within half a block goes together: a look costs calls of the node.
             tokio::select! {
                 () = tokio::time::sleep(half_a_block) => {}
-                _ = stop.wait_for(|stop| *stop) => return,
+                _ = stop.wait_for(|stop| *stop) => break,
             }
             tokio::select! {
                 () = self.work.notified() => {}
                 () = tokio::time::sleep(wait) => {}
-                _ = stop.wait_for(|stop| *stop) => return,
+                _ = stop.wait_for(|stop| *stop) => break,
             }
         }
+        self.hand_over().await;
     }
 
     /// Looks at everything once: follows what is undecided, then sends what is ripe. What stands in the way of one batch
@@ -231,10 +224,17 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
     /// [`WorkerError`], the first one: what was stored stays, and the next tick goes on.
     pub async fn tick(&mut self) -> Result<Progress, WorkerError> {
         let mut progress = Progress::default();
-        let mut failed = self.adopt().await.err();
+        let mut failed = match self.lead().await {
+            Ok(true) => None,
+            Ok(false) => {
+                progress.standby = true;
+                return Ok(progress);
+            }
+            Err(error) => Some(error),
+        };
         let mut waiting = BTreeSet::new();
         for batch in self.store.undecided().await? {
-            if !self.is_ours(&batch) {
+            if !self.is_ours(&batch).await? {
                 continue;
             }
             // A counter's batches are concluded in their order.
@@ -258,8 +258,8 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
         if let Some(error) = failed {
             return Err(error);
         }
-        if let Some(nonce) = self.foreign {
-            return Err(WorkerError::ForeignTransaction { nonce });
+        if let Some(halt) = self.led.as_ref().and_then(|led| led.halt.clone()) {
+            return Err(WorkerError::Halted(halt));
         }
         // A node takes only so many transactions of one account ahead of the chain.
         while progress.undecided < MOST_UNDECIDED
@@ -270,35 +270,5 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             progress.undecided = progress.undecided.saturating_add(1);
         }
         Ok(progress)
-    }
-
-    /// Whether a batch is this worker's to follow: sent by its account, or left behind by one that it took over from. A
-    /// plain account is the payee, whom nobody can take over.
-    fn is_ours(&self, batch: &BatchRow) -> bool {
-        batch.signer.chain == self.config.signer.chain
-            && batch.settler == self.config.settler
-            && (batch.signer == self.config.signer
-                || self.config.settler.is_some()
-                    && self.clock.now().since(batch.updated) >= ABANDONED_AFTER)
-    }
-
-    /// Takes the account over at the first tick: its next nonce is the ledger's.
-    async fn adopt(&mut self) -> Result<(), WorkerError> {
-        if self.next_nonce.is_some() {
-            return Ok(());
-        }
-        let chain = self.rail.nonce().await?;
-        let ledger = self
-            .store
-            .transact(Adopt {
-                signer: self.config.signer,
-                chain_nonce: chain,
-            })
-            .await?;
-        if chain > ledger {
-            return Err(WorkerError::ForeignNonce { chain, ledger });
-        }
-        self.next_nonce = Some(ledger);
-        Ok(())
     }
 }

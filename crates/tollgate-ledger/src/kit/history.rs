@@ -48,6 +48,7 @@ impl History {
                 keys: pick_payment(rows, bytes, serving),
                 used: (bytes[2] > 20).then(|| Amount::from(u64::from(bytes[2]) * 4)),
                 memo: (bytes[3] > 200).then(|| "another memo".into()),
+                answer: None,
             }),
             60..65 => Ask::from(Release {
                 keys: pick_payment(rows, bytes, serving),
@@ -157,6 +158,7 @@ impl History {
         Ask::from(Seal {
             batch: batch.id,
             signer: batch.signer,
+            term: 0,
             instruction: Instruction {
                 nonce: batch.nonce().unwrap_or(next) + u64::from(bytes[2] > 240),
                 hash: B256::from(U256::from(self.hashes)),
@@ -164,6 +166,7 @@ impl History {
                 gas_price: if bytes[3] > 240 { 1 } else { price },
                 stored: now,
                 sent: None,
+                void: false,
             },
         })
     }

@@ -328,6 +328,7 @@ fn payment() -> (Reserve, Commit) {
         keys: reserve.keys,
         used: Some(Amount::from(70u64)),
         memo: None,
+        answer: None,
     };
     (reserve, commit)
 }
@@ -384,6 +385,7 @@ async fn people_read_payments_in_x402_payment_logs() {
     let seal = Seal {
         batch: BatchId(0xba7c),
         signer,
+        term: 0,
         instruction: Instruction {
             nonce: 9,
             hash,
@@ -391,6 +393,7 @@ async fn people_read_payments_in_x402_payment_logs() {
             gas_price: u128::from(u64::MAX) * 2,
             stored: Timestamp(1),
             sent: None,
+            void: false,
         },
     };
     let batch = store.transact(seal).await.unwrap();

@@ -65,7 +65,7 @@ impl Command for Claim {
             return Err(Refusal::Overtaken);
         }
         // A plain account has one call a transaction: one item, or what joins its interval.
-        let most = if self.settler.is_some() {
+        let mut most = if self.settler.is_some() {
             MOST_ITEMS
         } else {
             1
@@ -82,7 +82,14 @@ impl Command for Claim {
             let PaymentState::Due { attempts } = payment.state else {
                 continue;
             };
-            let room = items.len() < most;
+            let company = match usize::try_from(payment.company) {
+                Ok(0) | Err(_) => most,
+                Ok(company) => company.min(most),
+            };
+            if items.len() > company {
+                continue;
+            }
+            let room = items.len() < company;
             let signed = &rows
                 .authorization(&keys.authorization)
                 .ok_or(Refusal::Missing("authorization"))?
@@ -113,6 +120,7 @@ impl Command for Claim {
                     }
                 }
             }
+            most = company;
             payment.state = PaymentState::Claimed {
                 batch: self.batch,
                 attempts,

@@ -45,6 +45,20 @@ pub enum ItemFate {
     /// Nothing was moved, and nothing can be for now, through no doing of the payer: the token is paused, or the
     /// whole transaction reverted. Again, as often as it takes: no charge is lost by it.
     Wait(LossReason),
+    /// Nothing was moved, since the payer had only money for a part of it. Again; where that was the last time, the part
+    /// is settled and the rest is lost. An exact payment moves whole or not at all.
+    Short {
+        /// What could be moved, in atomic units; below the item's amount.
+        available: Amount,
+        /// What is short.
+        reason: LossReason,
+    },
+    /// Nothing was moved, and no transaction of the chain has shown it: a simulation did. Again, later each time; by this
+    /// alone no charge is lost.
+    Deferred(LossReason),
+    /// Nothing was moved, because the whole transaction reverted, which it does by the doing of at most one item. Again in
+    /// a batch of half as many items; an item that was alone rests. By this alone no charge is lost.
+    Parted(LossReason),
     /// Nothing was moved, and nothing can be.
     Lost(LossReason),
 }
@@ -77,7 +91,9 @@ impl Command for Conclude {
             .batch(&self.batch.id)
             .cloned()
             .ok_or(Refusal::Missing("batch"))?;
-        if batch.concluded() {
+        // What the fate speaks of is what was signed when it was asked for: had another worker signed since, the fate of
+        // that would be missing.
+        if batch.concluded() || !self.batch.same_signed(&batch) {
             return Err(Refusal::Overtaken);
         }
         if batch.items.len() != self.fate.items.len() {
@@ -94,9 +110,12 @@ impl Command for Conclude {
         let (mut paid, mut lost) = (Vec::new(), Vec::new());
         let mut drawn: BTreeMap<SpenderKey, bool> = BTreeMap::new();
         for (item, fate) in batch.items.iter().zip(&self.fate.items) {
-            let moves = !matches!(item, BatchItem::Permit { .. });
+            let company = Company {
+                items: u32::try_from(batch.items.len()).unwrap_or(u32::MAX),
+                alone: item.payments().len() == 1,
+            };
             for keys in item.payments() {
-                match books.conclude(keys, *fate, moves, self.attempts)? {
+                match books.conclude(keys, *fate, item, company, self.attempts)? {
                     PaymentState::Final { .. } => paid.push(keys.id),
                     PaymentState::Lost { .. } => lost.push(keys.id),
                     _ => {}
@@ -165,14 +184,25 @@ struct Books<'a> {
     entries: Vec<Entry>,
 }
 
+/// Who settles together with a payment.
+#[derive(Clone, Copy)]
+struct Company {
+    /// How many items the batch has.
+    items: u32,
+    /// Whether its item settles no other payment.
+    alone: bool,
+}
+
 impl Books<'_> {
     fn conclude(
         &mut self,
         keys: &PaymentKeys,
         fate: ItemFate,
-        moves: bool,
+        item: &BatchItem,
+        company: Company,
         most: u32,
     ) -> Result<PaymentState, Refusal> {
+        let moves = !matches!(item, BatchItem::Permit { .. });
         let mut payment = self
             .rows
             .payment(&keys.id)
@@ -182,6 +212,20 @@ impl Books<'_> {
             return Err(Refusal::Books("a payment of a batch is not claimed by it"));
         };
         let failed = attempts.saturating_add(1);
+        let last = most.saturating_sub(1);
+        let part = match (fate, item) {
+            (
+                ItemFate::Short { available, .. },
+                BatchItem::Allowance { .. } | BatchItem::Once { .. },
+            ) if company.alone
+                && payment.short.is_zero()
+                && !available.is_zero()
+                && available < payment.charge =>
+            {
+                Some(available)
+            }
+            _ => None,
+        };
         let state = match (fate, self.fate.transaction) {
             (ItemFate::Paid, _) if !moves => PaymentState::Due { attempts },
             (ItemFate::Paid, Some(transaction)) => PaymentState::Final {
@@ -195,14 +239,37 @@ impl Books<'_> {
                 PaymentState::Final { transaction, block }
             }
             (ItemFate::Lost(reason), _) => PaymentState::Lost { reason },
-            (ItemFate::Again(reason), _) if failed >= most => PaymentState::Lost { reason },
-            (ItemFate::Again(_), _) => PaymentState::Due { attempts: failed },
+            (ItemFate::Again(_) | ItemFate::Short { .. }, _) if failed < most => {
+                PaymentState::Due { attempts: failed }
+            }
+            (ItemFate::Short { .. }, _) if part.is_some() => PaymentState::Due { attempts: last },
+            (ItemFate::Again(reason) | ItemFate::Short { reason, .. }, _) => {
+                PaymentState::Lost { reason }
+            }
+            (ItemFate::Parted(_), _) if company.items > 1 => PaymentState::Due { attempts },
+            (ItemFate::Parted(_) | ItemFate::Deferred(_), _) => PaymentState::Due {
+                attempts: failed.min(last),
+            },
             (ItemFate::Untried | ItemFate::Wait(_), _) => PaymentState::Due { attempts },
         };
         match state {
-            PaymentState::Due { .. } => payment.interval = None,
-            PaymentState::Final { .. } => self.close(&mut payment, true)?,
-            _ => self.close(&mut payment, false)?,
+            PaymentState::Due { .. } => {
+                payment.interval = None;
+                if let (Some(part), true) = (part, failed >= most) {
+                    self.shorten(&mut payment, part)?;
+                }
+                if let ItemFate::Parted(_) = fate {
+                    payment.company = company.items.div_ceil(2);
+                }
+            }
+            PaymentState::Final { .. } => {
+                let charge = payment.charge;
+                self.close(&mut payment, charge, true)?;
+            }
+            _ => {
+                let charge = payment.charge;
+                self.close(&mut payment, charge, false)?;
+            }
         }
         payment.state = state.clone();
         payment.updated = self.now;
@@ -210,10 +277,23 @@ impl Books<'_> {
         Ok(state)
     }
 
-    /// Takes a charge out of what is due: paid, or lost.
-    fn close(&mut self, payment: &mut PaymentRow, paid: bool) -> Result<(), Refusal> {
+    /// Gives up what the payer has no money for, so that the rest can be settled.
+    fn shorten(&mut self, payment: &mut PaymentRow, part: Amount) -> Result<(), Refusal> {
+        let lost = difference(payment.charge, part, "a part is more than the whole")?;
+        self.close(payment, lost, false)?;
+        payment.charge = part;
+        payment.short = sum(payment.short, lost)?;
+        Ok(())
+    }
+
+    /// Takes a charge, or what is lost of one, out of what is due.
+    fn close(
+        &mut self,
+        payment: &mut PaymentRow,
+        amount: Amount,
+        paid: bool,
+    ) -> Result<(), Refusal> {
         let keys = payment.keys;
-        let amount = payment.charge;
         let mut owner = self
             .rows
             .owner(&keys.owner)
@@ -261,12 +341,10 @@ impl Books<'_> {
             .exposure(&keys.exposure)
             .cloned()
             .ok_or(Refusal::Missing("exposure"))?;
-        exposure.used = difference(
-            exposure.used,
-            payment.unproven,
-            "the exposure is below its payments'",
-        )?;
-        payment.unproven = Amount::ZERO;
+        // Of a part, the unproven end goes first.
+        let freed = payment.unproven.min(amount);
+        exposure.used = difference(exposure.used, freed, "the exposure is below its payments'")?;
+        payment.unproven = difference(payment.unproven, freed, "the unproven part is too small")?;
         self.rows.put(Row::Exposure(exposure));
 
         let mut entry = |debit, credit| {

@@ -10,13 +10,19 @@
 mod claim;
 mod commit;
 mod conclude;
+mod lead;
+mod payer;
+mod reconcile;
 mod reserve;
 mod seal;
 
 pub use claim::Claim;
-pub use commit::{Charge, Checkpoint, Commit, Release};
+pub use commit::{Answer, Charge, Checkpoint, Commit, Release, Told};
 pub use conclude::{Conclude, Fate, ItemFate};
-pub use reserve::{Funds, Reservation, Reserve, SpenderFunds};
+pub use lead::{Lead, Leadership, Resume, Stop};
+pub use payer::{Block, Forgive, Forgiven, PayOff, Unblock, id_of_transfer};
+pub use reconcile::{Found, Settled, UNKNOWN, Unknown};
+pub use reserve::{Funds, Naming, Reservation, Reserve, SpenderFunds};
 pub use seal::{Adopt, Included, Seal, Submitted};
 
 use tollgate_x402::Amount;

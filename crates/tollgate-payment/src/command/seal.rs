@@ -56,6 +56,9 @@ pub struct Seal {
     pub batch: BatchId,
     /// The account.
     pub signer: SignerKey,
+    /// The term of the account's lease in which it was signed ([`Lead`](super::Lead)); 0 for an account that was never
+    /// leased.
+    pub term: u64,
     /// What is to be sent.
     pub instruction: Instruction,
 }
@@ -81,8 +84,15 @@ impl Command for Seal {
         if batch.signer != self.signer || batch.concluded() {
             return Err(Refusal::Overtaken);
         }
+        if signer.lease.as_ref().map_or(0, |lease| lease.term) != self.term {
+            return Err(Refusal::Deposed);
+        }
         match batch.sent.last() {
             None => {
+                // A replacement takes no nonce: what was signed before the halt is brought to its end.
+                if signer.halt.is_some() {
+                    return Err(Refusal::Halted);
+                }
                 if self.instruction.nonce != signer.next_nonce {
                     return Err(Refusal::Overtaken);
                 }

@@ -201,6 +201,7 @@ impl World {
                         keys,
                         used,
                         memo: None,
+                        answer: None,
                     })
                     .unwrap();
                     // A second end is refused, and changes nothing.
@@ -208,6 +209,7 @@ impl World {
                         keys,
                         used,
                         memo: None,
+                        answer: None,
                     });
                     assert_eq!(again, Err(Refusal::Overtaken));
                 }
@@ -292,6 +294,7 @@ impl World {
             request: B256::repeat_byte(bytes[3] % 3),
             worst: Amount::from(worst),
             least: Amount::from(if exact { worst } else { worst / 3 }),
+            identifier: None,
             memo: String::new(),
             epoch: self.epoch,
             credit: self.credit.clone(),
@@ -466,6 +469,7 @@ impl World {
         let seal = Seal {
             batch: batch.id,
             signer,
+            term: 0,
             instruction: Instruction {
                 nonce: batch
                     .nonce()
@@ -475,6 +479,7 @@ impl World {
                 gas_price: batch.sent.last().map_or(100, |sent| sent.gas_price + 13),
                 stored: self.now,
                 sent: None,
+                void: false,
             },
         };
         self.apply(&seal).unwrap();
@@ -622,6 +627,7 @@ impl World {
                     keys,
                     used: None,
                     memo: None,
+                    answer: None,
                 })
                 .unwrap();
             let PaymentState::Serving { used } = state else {
