@@ -5,8 +5,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio::sync::{Notify, oneshot};
 use tollgate_ledger::{Durable, Executed, Outage, Store, StoreError};
 use tollgate_payment::{
-    Command, PaymentKeys, Refusal, ReleaseReason,
-    command::{Charge, Checkpoint, Commit, Release, Reservation},
+    Command, PaymentKeys, Refusal, ReleaseReason, Retention,
+    command::{Answer, Charge, Checkpoint, Commit, Release, Reservation},
     port::{Admitted, Hold, HoldError},
 };
 use tollgate_x402::{Amount, PaymentId};
@@ -17,6 +17,8 @@ pub struct EngineHold<S: Store> {
     open: Option<Open<S>>,
     admitted: Admitted,
     durable: Option<Durable>,
+    retention: Option<Retention>,
+    answer: Option<Answer>,
     work: Arc<Notify>,
 }
 
@@ -32,12 +34,15 @@ impl<S: Store> EngineHold<S> {
         keys: PaymentKeys,
         admitted: Admitted,
         executed: Executed<Reservation>,
+        retention: Option<Retention>,
         work: Arc<Notify>,
     ) -> Self {
         Self {
             open: Some(Open { store, keys }),
             admitted,
             durable: Some(executed.durable),
+            retention,
+            answer: None,
             work,
         }
     }
@@ -74,12 +79,21 @@ impl<S: Store> Hold for EngineHold<S> {
             .map_err(failed)
     }
 
+    fn retention(&self) -> Option<Retention> {
+        self.retention
+    }
+
+    fn keep(&mut self, answer: Answer) {
+        self.answer = self.retention.map(|_| answer);
+    }
+
     async fn commit(mut self, used: Amount, memo: Option<String>) -> Result<Charge, HoldError> {
         let open = self.open.take().ok_or(HoldError::Ended)?;
         let commit = Commit {
             keys: open.keys,
             used: Some(used),
             memo,
+            answer: self.answer.take(),
         };
         end(&open.store, commit, &self.work).await
     }
@@ -155,6 +169,7 @@ impl<S: Store> Drop for EngineHold<S> {
                 keys,
                 used: None,
                 memo: None,
+                answer: None,
             };
             // The task does it, whoever waits.
             drop(end(&store, commit, &self.work));

@@ -252,16 +252,17 @@ impl Course {
         self.end
     }
 
-    /// The last bytes: of a stream its end, of a plain answer all of it.
+    /// The last bytes: of a stream its end, of a plain answer all of it. They can be asked for again.
     pub(crate) fn close(
-        &mut self,
+        &self,
         stopped: Option<StreamError>,
         metadata: &FinishMetadata,
         created: u64,
     ) -> Bytes {
         let (usage, _) = self.seen;
-        match &mut self.writing {
+        match &self.writing {
             Writing::Stream(stream) => {
+                let mut stream = stream.clone();
                 let mut last = Vec::new();
                 if let Some(error) = stopped {
                     last.extend(stream.encode(&ChatEvent::Error(error)).unwrap_or_default());

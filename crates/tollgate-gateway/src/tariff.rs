@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use http::{Extensions, Method, request::Parts};
+use http::{Extensions, HeaderMap, Method, request::Parts};
 use tollgate_chat::{Completion, Dialect, FinishMetadata, RequestError, StreamError};
 use tollgate_payment::{Ask, Pricing, port::Admitted};
 use tollgate_server::{Drain, Ending, Meter, Outcome, Problem, Tariff, Unpriced};
@@ -218,7 +218,7 @@ impl<U: Upstream> Meter for InferenceMeter<U> {
     }
 
     fn closing(&mut self, ending: &Ending) -> Option<Bytes> {
-        let mut course = self.course.lock();
+        let course = self.course.lock();
         let stopped = match ending.outcome {
             Outcome::Complete => None,
             _ if course.ended().is_some() => None,
@@ -235,6 +235,12 @@ impl<U: Upstream> Meter for InferenceMeter<U> {
         )
         .with("paymentId", ending.admitted.id.to_string());
         Some(course.close(stopped, &metadata, self.tariff.shared.clock.now().0))
+    }
+
+    fn replayed(&mut self, headers: &mut HeaderMap) {
+        if let Writing::Stream(_) = &self.course.lock().writing {
+            headers.extend(Dialect::DGrid.stream_headers());
+        }
     }
 }
 

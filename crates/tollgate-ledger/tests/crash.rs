@@ -87,6 +87,7 @@ async fn serve(store: &SqliteStore, id: u64) -> Result<(), StoreError> {
                 keys,
                 used,
                 memo: None,
+                answer: None,
             })
             .await?;
         say(format!("committed {id}"));

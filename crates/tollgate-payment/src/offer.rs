@@ -4,8 +4,9 @@
 //! request it is made again and matched. The client's echo selects an entry and never supplies a value.
 
 use tollgate_x402::{
-    Address, Amount, AssetTransferMethod, Authorization, B256, ChainId, ErrorCode, Exact, Network,
-    PaymentRequired, PaymentRequirements, PrimaryType, ResourceInfo, Scheme, Timestamp,
+    Address, Amount, AssetTransferMethod, Authorization, B256, ChainId, ErrorCode, Exact,
+    Extensions, Network, PaymentRequired, PaymentRequirements, PrimaryType, ResourceInfo, Scheme,
+    Timestamp,
 };
 
 /// What a seller takes for one token.
@@ -86,6 +87,8 @@ pub struct Offer {
     pub pricing: Pricing,
     /// What is paid for.
     pub resource: ResourceInfo,
+    /// The extensions that the seller honours (x402 v2 §8).
+    pub extensions: Extensions,
     entries: Vec<(PaymentRequirements, Terms)>,
 }
 
@@ -105,8 +108,15 @@ impl Offer {
         Self {
             pricing: ask.pricing,
             resource: ask.resource,
+            extensions: Extensions::new(),
             entries,
         }
+    }
+
+    /// The same with these extensions.
+    #[must_use]
+    pub fn with_extensions(self, extensions: Extensions) -> Self {
+        Self { extensions, ..self }
     }
 
     /// The answer to an unpaid request.
@@ -118,6 +128,7 @@ impl Offer {
             .collect();
         let mut required = PaymentRequired::new(self.resource.clone(), entries);
         required.error = Some(error.to_owned());
+        required.extensions.clone_from(&self.extensions);
         required
     }
 

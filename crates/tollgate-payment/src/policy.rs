@@ -29,6 +29,36 @@ pub struct Credit {
     pub view_age: u64,
 }
 
+/// How much of an answer is kept for a caller that lost it, and how long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Retention {
+    /// The longest body that is kept, in bytes. Of a longer one only that there was one; 0 keeps none.
+    pub bytes: usize,
+    /// Seconds for which an answer, and a payer's name for its request, are kept at least. They are kept until the
+    /// authorization's deadline if that is later.
+    pub least: u64,
+    /// Seconds for which they are kept at most.
+    pub most: u64,
+}
+
+impl Default for Retention {
+    /// 256 KiB; a day, or until the deadline, and never longer than seven days.
+    fn default() -> Self {
+        Self {
+            bytes: 256 * 1024,
+            least: 86_400,
+            most: 7 * 86_400,
+        }
+    }
+}
+
+impl Retention {
+    /// From when on something that is written now may be forgotten, where the authorization is good until `deadline`.
+    pub fn until(&self, deadline: Timestamp, now: Timestamp) -> Timestamp {
+        deadline.max(now.plus(self.least)).min(now.plus(self.most))
+    }
+}
+
 impl Credit {
     /// The defaults for a token whose dollar has this many atomic units: 0.10 to 10 dollars a payer,
     /// one for one with what was paid, 4 requests in flight (64 from a dollar paid), 5 dollars in all, views of 3 s.

@@ -84,6 +84,7 @@ impl Ledger {
             request: B256::ZERO,
             worst: amount(1),
             least: amount(1),
+            identifier: None,
             memo: String::new(),
             epoch: 1,
             credit: Credit::for_dollar(amount(1_000_000)),
@@ -94,6 +95,7 @@ impl Ledger {
             keys,
             used: Some(amount(1)),
             memo: None,
+            answer: None,
         });
         keys
     }

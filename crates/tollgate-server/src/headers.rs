@@ -6,12 +6,15 @@ use tollgate_x402::{SettleResponse, header as x402};
 /// `X-PAYMENT-ID`, on every answer to an admitted payment: the payment's id, 32 hexadecimal digits. Whoever knows it
 /// may read the payment's state.
 pub const PAYMENT_ID: HeaderName = HeaderName::from_static("x-payment-id");
+/// `X-PAYMENT-REPLAYED: true`, on an answer that was kept: the same request was paid for before, and nothing more is
+/// charged.
+pub const PAYMENT_REPLAYED: HeaderName = HeaderName::from_static("x-payment-replayed");
 /// `PAYMENT-REQUIRED`, on a 402.
 pub const PAYMENT_REQUIRED: HeaderName = HeaderName::from_static(x402::PAYMENT_REQUIRED);
 
 /// The value of `Access-Control-Expose-Headers`: what a browser's program reads of the answers.
 pub const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, X-PAYMENT-ID, Retry-After",
+    "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, X-PAYMENT-ID, X-PAYMENT-REPLAYED, Retry-After",
 );
 /// The value of `Access-Control-Allow-Headers`: what a paying browser sends. Paying clients send the *response*
 /// header's name `Access-Control-Expose-Headers` on their request, so a preflight asks for it.
@@ -59,6 +62,7 @@ pub(crate) fn paid(headers: &mut HeaderMap, id: tollgate_x402::PaymentId) {
     ] {
         headers.remove(name);
     }
+    headers.remove(PAYMENT_REPLAYED);
 }
 
 /// What became of the payment, in the header of the client's version.

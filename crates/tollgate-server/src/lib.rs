@@ -23,7 +23,9 @@ mod meter;
 mod problem;
 mod pump;
 mod read;
+mod record;
 mod refusal;
+mod replay;
 mod sale;
 mod stop;
 

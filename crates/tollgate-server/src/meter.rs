@@ -1,7 +1,7 @@
 //! What the seller of a service implements: a price for a request, and a meter for its answer.
 
 use bytes::Bytes;
-use http::{Extensions, request::Parts};
+use http::{Extensions, HeaderMap, request::Parts};
 use tollgate_payment::{Ask, command::Charge, port::Admitted};
 use tollgate_x402::Amount;
 
@@ -35,7 +35,8 @@ pub enum Unpriced {
 /// Measures the answer to one admitted request. It lives as long as the payment is open and no longer.
 ///
 /// The order of calls: `memo` once before admission; then, if the payment is admitted, `attach` once,
-/// `observe` any number of times, `memo` once more, and `closing` at most once.
+/// `observe` any number of times, `memo` once more, and `closing`; or, if the same request was paid for before,
+/// `replayed` once.
 pub trait Meter: Send + 'static {
     /// Hands the inner service what it needs through the request's extensions, such as the parsed request, a usage
     /// cell that it shares with this meter, or the cap to which the work must be clamped. [`Admitted`] itself is
@@ -63,9 +64,17 @@ pub trait Meter: Send + 'static {
 
     /// The last bytes of a stream, written after the charge is durable; for a buffered answer, the body that replaces
     /// the one that was observed.
+    ///
+    /// The ledger keeps it in the step that makes the charge, for a caller that loses it, and may try that step again:
+    /// so it may be asked more than once, and answers each time as if it had not been asked before. It does no I/O.
     fn closing(&mut self, ending: &Ending) -> Option<Bytes> {
         let _ = ending;
         None
+    }
+
+    /// Puts the headers of an ordinary answer on one that was kept, of which the content type alone is kept.
+    fn replayed(&mut self, headers: &mut HeaderMap) {
+        let _ = headers;
     }
 }
 

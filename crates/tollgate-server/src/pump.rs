@@ -18,6 +18,7 @@ use tollgate_x402::Amount;
 use crate::{
     Bounds, BoxError, Meter,
     body::{Gone, Sender},
+    record::Record,
     stop::{Stop, Stops},
 };
 
@@ -48,6 +49,8 @@ pub(crate) struct Pump<'a, H, M> {
     pub(crate) bounds: &'a Bounds,
     pub(crate) sender: &'a Sender,
     pub(crate) durable: Durable,
+    /// What goes out is kept as well, where it can be asked for again.
+    pub(crate) record: &'a mut Option<Record>,
 }
 
 impl<H: Hold, M: Meter> Pump<'_, H, M> {
@@ -146,6 +149,9 @@ impl<H: Hold, M: Meter> Pump<'_, H, M> {
                 used,
                 at: Instant::now(),
             };
+        }
+        if let Some(record) = self.record {
+            record.push(&data);
         }
         self.sender
             .send(Frame::data(data))

@@ -15,21 +15,21 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use tokio::sync::oneshot;
 use tollgate_payment::{
     Offer, RequestBinding,
-    command::Charge,
-    port::{Admitted, Hold, HoldError, Till},
+    port::{Admission, Admitted, Hold, HoldError, Till},
 };
 use tollgate_x402::{Amount, ErrorCode, PaymentPayload};
 use tower_service::Service;
 use tracing::Instrument;
 
 use crate::{
-    Bounds, BoxError, Delivery, Ending, Meter, Outcome, PaywallBody, Problem, Tariff, answer,
+    Bounds, BoxError, Delivery, Meter, Outcome, PaywallBody, Problem, Tariff, answer,
     body::Sender,
     drain::Open,
     headers,
     layer::Shared,
     pump::{Durable, End, Pump},
-    refusal,
+    record::{Closer, Join, Record},
+    refusal, replay,
     stop::{Stop, Stops},
 };
 
@@ -81,14 +81,18 @@ where
             offer,
             payment,
             binding,
-            meter,
+            mut meter,
             inner,
             request,
             open,
         } = self;
         let bounds = &shared.bounds;
         let mut hold = match shared.till.admit(&offer, payment, binding).await {
-            Ok(hold) => hold,
+            Ok(Admission::New(hold)) => hold,
+            Ok(Admission::Replay(again)) => {
+                tracing::debug!(payment = ?again.status.id, "answered again");
+                return reply.send(replay::response(*again, &mut meter));
+            }
             Err(error) => {
                 tracing::debug!(code = %error.code, payer = ?error.payer, "payment refused");
                 return reply.send(refusal::not_admitted(&offer, &error, bounds));
@@ -100,6 +104,7 @@ where
             meter,
             used: Amount::ZERO,
             memo: None,
+            record: None,
             reply,
             stops,
             bounds,
@@ -144,6 +149,8 @@ struct Serving<'a, M, RB> {
     /// What the answer so far is worth.
     used: Amount,
     memo: Option<String>,
+    /// What went out of a stream.
+    record: Option<Record>,
     reply: Reply<RB>,
     stops: Stops,
     bounds: &'a Bounds,
@@ -280,6 +287,9 @@ where
     ) -> Verdict<RB> {
         // The closing bytes come on top of what the inner service counted.
         parts.headers.remove(header::CONTENT_LENGTH);
+        self.record = hold
+            .retention()
+            .map(|retention| Record::new(retention, &parts));
         let (sender, receiver) = Sender::channel(self.bounds.frames);
         self.reply.send(Response::from_parts(parts, receiver));
         let pump = Pump {
@@ -290,6 +300,7 @@ where
             bounds: self.bounds,
             sender: &sender,
             durable: Durable::nothing(),
+            record: &mut self.record,
         };
         let (end, trailers) = pump.run(body).await;
         self.remember();
@@ -344,7 +355,7 @@ where
     }
 
     /// Ends the payment, and tells the caller.
-    async fn end<H: Hold>(mut self, hold: H, open: Open, verdict: Verdict<RB>) {
+    async fn end<H: Hold>(mut self, mut hold: H, open: Open, verdict: Verdict<RB>) {
         let id = self.admitted.id;
         let release = match &verdict {
             Verdict::Refuse(_) => true,
@@ -362,6 +373,24 @@ where
             }
             return;
         }
+        let closer = Closer::new(self.meter, self.admitted.clone(), outcome(&verdict));
+        let kept = match &verdict {
+            Verdict::Whole(parts, whole) => hold.retention().map(|retention| {
+                let mut record = Record::new(retention, parts);
+                record.push(whole);
+                closer.answer(record, Join::Instead)
+            }),
+            // A meter that panicked writes no end.
+            Verdict::Streamed(_, End::Panicked, _) => None,
+            Verdict::Streamed(..) => self
+                .record
+                .take()
+                .map(|record| closer.answer(record, Join::After)),
+            Verdict::Refuse(_) | Verdict::Abandoned | Verdict::Broken => None,
+        };
+        if let Some(answer) = kept {
+            hold.keep(answer);
+        }
         let charge = hold.commit(self.used, self.memo.take()).await;
         // The payment has ended; what follows is delivery.
         drop(open);
@@ -370,60 +399,55 @@ where
             // What the last checkpoint knows is charged by the ledger's recovery.
             Err(error) => tracing::error!(payment = ?id, used = %self.used, %error, "not charged"),
         }
-        match verdict {
-            Verdict::Whole(parts, whole) => match charge {
-                Ok(charge) => self.deliver(parts, whole, charge),
-                Err(_) => self.reply.send(refusal::ledger(self.bounds)),
-            },
-            Verdict::Streamed(sender, end, trailers) => {
-                if let Ok(charge) = charge {
-                    self.close(sender, end, trailers, charge).await;
+        match (verdict, charge) {
+            (Verdict::Whole(mut parts, whole), Ok(charge)) => {
+                let settlement = answer::settlement(&self.admitted, &charge);
+                headers::settled(&mut parts.headers, self.admitted.version, &settlement);
+                // It may change, and the body knows its own.
+                parts.headers.remove(header::CONTENT_LENGTH);
+                let body = closer.close(&charge).unwrap_or(whole);
+                self.reply
+                    .send(Response::from_parts(parts, PaywallBody::from(body)));
+            }
+            (Verdict::Whole(..), Err(_)) => self.reply.send(refusal::ledger(self.bounds)),
+            (Verdict::Streamed(sender, end, trailers), Ok(charge)) => {
+                // Nobody reads it. The stream breaks off, so that one who comes back to it does not take it for whole.
+                if !matches!(end, End::Gone | End::Stalled | End::Panicked) {
+                    close(sender, closer.close(&charge), trailers, self.bounds).await;
                 }
             }
-            Verdict::Refuse(_) | Verdict::Abandoned | Verdict::Broken => {}
+            (Verdict::Streamed(..), Err(_))
+            | (Verdict::Refuse(_) | Verdict::Abandoned | Verdict::Broken, _) => {}
         }
     }
+}
 
-    fn deliver(mut self, mut parts: response::Parts, whole: Bytes, charge: Charge) {
-        headers::settled(
-            &mut parts.headers,
-            self.admitted.version,
-            &answer::settlement(&self.admitted, &charge),
-        );
-        // It may change, and the body knows its own.
-        parts.headers.remove(header::CONTENT_LENGTH);
-        let ending = Ending::new(charge, self.admitted, Outcome::Complete);
-        let body = self.meter.closing(&ending).unwrap_or(whole);
-        self.reply
-            .send(Response::from_parts(parts, PaywallBody::from(body)));
-    }
-
-    async fn close(
-        mut self,
-        sender: Sender,
-        end: End,
-        trailers: Option<HeaderMap>,
-        charge: Charge,
-    ) {
-        let outcome = match end {
-            End::Complete => Outcome::Complete,
-            End::UpstreamError => Outcome::UpstreamError,
-            End::Cut => Outcome::Cut,
-            // Nobody reads it. The stream breaks off, so that one who comes back to it does not take it for whole.
-            End::Gone | End::Stalled | End::Panicked => return,
-        };
-        let closing = self
-            .meter
-            .closing(&Ending::new(charge, self.admitted, outcome));
-        let closing = closing.filter(|bytes| !bytes.is_empty()).map(Frame::data);
-        for frame in closing.into_iter().chain(trailers.map(Frame::trailers)) {
-            let room = tokio::time::timeout(self.bounds.write_timeout, sender.room()).await;
-            if !matches!(room, Ok(Ok(()))) || sender.send(frame).is_err() {
-                return;
-            }
+/// How an answer ended, as its last bytes tell it. A caller that went away may come back for what it did not get.
+const fn outcome<RB>(verdict: &Verdict<RB>) -> Outcome {
+    match verdict {
+        Verdict::Whole(..) | Verdict::Streamed(_, End::Complete, _) => Outcome::Complete,
+        Verdict::Streamed(_, End::UpstreamError, _) => Outcome::UpstreamError,
+        Verdict::Streamed(..) | Verdict::Refuse(_) | Verdict::Abandoned | Verdict::Broken => {
+            Outcome::Cut
         }
-        sender.finish();
     }
+}
+
+/// Ends a stream with its last bytes.
+async fn close(
+    sender: Sender,
+    closing: Option<Bytes>,
+    trailers: Option<HeaderMap>,
+    bounds: &Bounds,
+) {
+    let closing = closing.filter(|bytes| !bytes.is_empty()).map(Frame::data);
+    for frame in closing.into_iter().chain(trailers.map(Frame::trailers)) {
+        let room = tokio::time::timeout(bounds.write_timeout, sender.room()).await;
+        if !matches!(room, Ok(Ok(()))) || sender.send(frame).is_err() {
+            return;
+        }
+    }
+    sender.finish();
 }
 
 /// Why an answer ended before its first byte.

@@ -94,9 +94,11 @@ codes! {
     UnknownModel = "unknown_model", 400, "This model is not sold here: see GET /v1/models for those that are.";
     MultiplePayments = "multiple_payments", 400, "Send one payment header, once: X-PAYMENT or PAYMENT-SIGNATURE.";
     PaymentIdentifierRequired = "payment_identifier_required", 400, "Send extensions[\"payment-identifier\"].info.id, 16 to 128 characters of A-Z a-z 0-9 _ and -.";
+    PayerBarred = "payer_barred", 403, "The seller does not serve this payer: ask the seller, or pay from another account.";
     PaymentNotFound = "payment_not_found", 404, "No payment has this id: check all 32 digits.";
-    DuplicateSettlement = "duplicate_settlement", 409, "This payment already serves another request: sign a new one for each request.";
-    PaymentIdentifierConflict = "payment_identifier_conflict", 409, "This payment identifier was used with another payment or request: choose a new one.";
+    DuplicateSettlement = "duplicate_settlement", 409, "This payment was used up, by another request or by one that ended without a charge: sign a new one for each request.";
+    PaymentIdentifierConflict = "payment_identifier_conflict", 409, "This payment identifier was used for another request: choose a new one for each request.";
+    AnswerGone = "answer_gone", 410, "The payment has ended and its answer is not kept, so sending it again gives nothing: GET /x402/v1/payments/{id} has its receipt; pay anew for a new answer.";
     RequestTooLarge = "request_too_large", 413, "The request's body is over the limit: send less.";
     PaymentInFlight = "payment_in_flight", 425, "The same payment is being served at this moment: ask again after Retry-After.";
     CreditExhausted = "credit_exhausted", 429, "Your unsettled requests have reached your credit: keep the payment and ask again after Retry-After.";
@@ -105,11 +107,11 @@ codes! {
     InternalError = "internal_error", 500, "The server failed; nothing was charged that was not delivered.";
     UnexpectedVerifyError = "unexpected_verify_error", 500, "The payment could not be verified for a reason of the server's; nothing was charged.";
     UnexpectedSettleError = "unexpected_settle_error", 500, "The settlement failed for a reason of the server's; ask for the payment's state before paying again.";
-    UpstreamFailed = "upstream_failed", 502, "The model server failed before its first token; nothing was charged, and the same payment can be sent again.";
+    UpstreamFailed = "upstream_failed", 502, "The model server failed before its first token; nothing was charged: send the request again, with a new signature where one is good for one request only.";
     LedgerUnavailable = "ledger_unavailable", 503, "The ledger cannot be written; nothing was served or charged: ask again after Retry-After.";
     ChainUnavailable = "chain_unavailable", 503, "The chain cannot be read; nothing was served or charged: ask again after Retry-After.";
     Draining = "draining", 503, "The server is shutting down; nothing was served or charged: ask again after Retry-After.";
-    UpstreamTimeout = "upstream_timeout", 504, "The model server gave no first token in time; nothing was charged, and the same payment can be sent again.";
+    UpstreamTimeout = "upstream_timeout", 504, "The model server gave no first token in time; nothing was charged: send the request again, with a new signature where one is good for one request only.";
 }
 
 /// A string that is none of our codes.

@@ -2,7 +2,7 @@
 
 use core::{fmt, str::FromStr};
 
-use alloy_primitives::{Address, U256};
+use alloy_primitives::{Address, B256, U256};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
@@ -238,6 +238,11 @@ impl Identifier {
     /// The characters.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Keccak-256 of the characters: what a ledger keeps of them.
+    pub fn digest(&self) -> B256 {
+        alloy_primitives::keccak256(self.as_str())
     }
 }
 

@@ -19,7 +19,7 @@ use tollgate_gateway::{
     AnyUpstream, Check, EchoUpstream, Gateway, GatewayBody, GatewayConfig, Limits, ModelConfig,
     OpenAiConfig, OpenAiUpstream, Receipts, ReceiptsError, Tokenizer,
 };
-use tollgate_ledger::MemoryStore;
+use tollgate_ledger::{MemoryStore, Run};
 use tollgate_payment::{
     Credit, Terms,
     command::{Funds, SpenderFunds},
@@ -163,9 +163,9 @@ impl Shop {
             Arc::clone(&clock),
             CashierConfig {
                 markets: markets.clone(),
-                epoch: 1,
-                slice: 0,
+                run: Run { epoch: 1, slot: 0 }.into(),
                 margin: 60,
+                retention: tollgate_payment::Retention::default(),
             },
             Arc::new(Notify::new()),
         );

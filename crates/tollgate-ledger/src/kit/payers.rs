@@ -162,6 +162,7 @@ pub fn reserve(
         request: B256::ZERO,
         worst: Amount::from(worst),
         least: Amount::from(worst),
+        identifier: None,
         memo: format!("request {id} \"quoted\" \u{1f4b8}"),
         epoch: 1,
         credit: credit(),

@@ -16,13 +16,13 @@ use super::{
 };
 use crate::{error::StoreError, log::Status, query::Due, store::Store};
 
-const ID: B256 = B256::repeat_byte(7);
+pub(super) const ID: B256 = B256::repeat_byte(7);
 const SIGNER: SignerKey = SignerKey {
     chain: ChainId::DEV,
     operator: OPERATOR,
 };
 
-fn create<H: Harness>(harness: &H) -> (H::Store, Arc<ManualClock>) {
+pub(super) fn create<H: Harness>(harness: &H) -> (H::Store, Arc<ManualClock>) {
     let clock = ManualClock::new();
     (harness.create(ID, clock.clone()), clock)
 }
@@ -85,7 +85,7 @@ pub async fn one_once_authorization_sent_64_times_at_once_is_admitted_once<H: Ha
         for answer in answers {
             match answer {
                 Ok(_) => {}
-                Err(StoreError::Refused(Refusal::InFlight(id))) => {
+                Err(StoreError::Refused(Refusal::Admitted(id))) => {
                     named.insert(id);
                 }
                 Err(StoreError::Refused(Refusal::Used)) => used += 1,
@@ -95,7 +95,7 @@ pub async fn one_once_authorization_sent_64_times_at_once_is_admitted_once<H: Ha
         assert_eq!(used, 32, "another request's payment is not told");
         assert_eq!(named.len(), 1, "all others learn of the one payment");
     }
-    assert_eq!(store.open(u64::MAX).await.unwrap().len(), 3);
+    assert_eq!(store.abandoned(u64::MAX).await.unwrap().len(), 3);
     balanced(&store).await;
 }
 
@@ -156,7 +156,7 @@ pub async fn an_abandoned_call_is_executed_nevertheless<H: Harness>(harness: &H)
         clock.now(),
     );
     store.transact(last).await.unwrap();
-    assert_eq!(store.open(u64::MAX).await.unwrap().len(), 21);
+    assert_eq!(store.abandoned(u64::MAX).await.unwrap().len(), 21);
     balanced(&store).await;
 }
 
@@ -175,6 +175,7 @@ pub async fn a_ledger_keeps_its_name_and_its_rows_when_it_is_opened_again<H: Har
                     keys,
                     used,
                     memo: None,
+                    answer: None,
                 })
                 .await
                 .unwrap();
@@ -193,7 +194,7 @@ async fn everything<S: Store>(store: &S) -> String {
         store.logs(Default::default(), 1000).await,
         store.entries(0, 1000).await,
         store.due(Due::default(), 1000).await,
-        store.open(u64::MAX).await,
+        store.abandoned(u64::MAX).await,
         store.totals().await
     )
 }
@@ -203,12 +204,14 @@ pub async fn runs_are_numbered_without_repeats<H: Harness>(harness: &H) {
     let (store, clock) = create(harness);
     let mut last = 0;
     for _ in 0..3 {
-        let epoch = store.begin_epoch().await.unwrap();
-        assert!(epoch > last);
-        last = epoch;
+        let run = store.begin_run(1).await.unwrap();
+        assert!(run.epoch > last);
+        assert_eq!(run.slot, 0);
+        last = run.epoch;
+        store.end_run(last).await.unwrap();
     }
     let store = harness.reopen(store, ID, clock);
-    assert!(store.begin_epoch().await.unwrap() > last);
+    assert!(store.begin_run(1).await.unwrap().epoch > last);
 }
 
 /// Payments that a dead run left are concluded by the next.
@@ -217,7 +220,7 @@ pub async fn payments_of_dead_runs_are_found<H: Harness>(harness: &H) {
     for id in 1..=4 {
         let who = (payer(1), Kind::Once, id);
         let mut command = reserve(id, who, 10, 10, 1_000_000, clock.now());
-        command.epoch = id;
+        command.epoch = 100 + id;
         let keys = command.keys;
         store.transact(command).await.unwrap();
         if id == 2 {
@@ -225,11 +228,14 @@ pub async fn payments_of_dead_runs_are_found<H: Harness>(harness: &H) {
             store.transact(Release { keys, reason }).await.unwrap();
         }
     }
-    let ids = |rows: Vec<tollgate_payment::PaymentRow>| {
-        rows.into_iter().map(|row| row.keys.id).collect::<Vec<_>>()
-    };
-    assert_eq!(ids(store.open(4).await.unwrap()), [1, 3].map(payment_id));
-    assert_eq!(ids(store.open(1).await.unwrap()), []);
+    assert_eq!(abandoned(&store, 104).await, [1, 3].map(payment_id));
+    assert_eq!(abandoned(&store, 101).await, [3, 4].map(payment_id));
+    assert_eq!(abandoned(&store, 1).await, [1, 3, 4].map(payment_id));
+}
+
+pub(super) async fn abandoned<S: Store>(store: &S, epoch: u64) -> Vec<tollgate_x402::PaymentId> {
+    let rows = store.abandoned(epoch).await.unwrap();
+    rows.into_iter().map(|row| row.keys.id).collect()
 }
 
 /// A command that writes a row beside the one that it names.
@@ -317,6 +323,7 @@ pub async fn due_payments_of_one_spender_come_in_the_order_of_their_commits<H: H
                 keys,
                 used,
                 memo: None,
+                answer: None,
             })
             .await
             .unwrap();
@@ -398,6 +405,7 @@ pub async fn the_books_balance_after_many_callers_at_once<H: Harness>(harness: &
                             keys,
                             used,
                             memo: None,
+                            answer: None,
                         })
                         .await
                         .unwrap();

@@ -1,12 +1,18 @@
 //! The end of service: what was used becomes the charge.
 
+use std::{fmt, sync::Arc};
+
 use tollgate_x402::{Amount, Timestamp};
 
 use super::{difference, sum};
 use crate::{
     key::{AuthorizationKey, PaymentKeys, RowKey},
+    policy::Retention,
     refusal::Refusal,
-    row::{ExposureRow, Limit, OwnerRow, PaymentRow, PaymentState, ReleaseReason, Row, SpenderRow},
+    row::{
+        ExposureRow, Limit, OutcomeRow, OwnerRow, PaymentRow, PaymentState, ReleaseReason, Row,
+        SpenderRow, StoredBody,
+    },
     store::{Account, Command, Decision, Entry, RowSet, Rows},
 };
 
@@ -54,6 +60,79 @@ pub struct Commit {
     pub used: Option<Amount>,
     /// Replaces the memo, if given.
     pub memo: Option<String>,
+    /// What the caller is told, to be kept in the same step, so that a caller that lost it can be told again.
+    pub answer: Option<Answer>,
+}
+
+/// What the caller of a request is told, once its charge is known.
+///
+/// The last words of an answer tell the charge, and what is kept is just what is sent. So the answer is made in the
+/// step that makes the charge, from the charge.
+#[derive(Clone)]
+pub struct Answer {
+    retention: Retention,
+    tell: Arc<Tell>,
+}
+
+/// Makes an answer of a charge.
+type Tell = dyn Fn(&Charge) -> Option<Told> + Send + Sync;
+
+/// An answer, as it is kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Told {
+    /// The HTTP status.
+    pub status: u16,
+    /// The media type.
+    pub content_type: String,
+    /// The body.
+    pub body: StoredBody,
+}
+
+impl Answer {
+    /// An answer that `tell` makes of a charge; it makes none where there is nothing worth to be told again. It may be
+    /// asked more than once, since a store may try a step again: then its last answer is the one that is kept. It does
+    /// no I/O, and does not wait.
+    pub fn new(
+        retention: Retention,
+        tell: impl Fn(&Charge) -> Option<Told> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            retention,
+            tell: Arc::new(tell),
+        }
+    }
+
+    /// What is kept of it for this charge, if anything is.
+    pub fn told(&self, charge: &Charge) -> Option<Told> {
+        let told = (self.tell)(charge)?;
+        Some(Told {
+            body: match told.body {
+                StoredBody::Whole(body) if body.len() > self.retention.bytes => StoredBody::TooLong,
+                body => body,
+            },
+            ..told
+        })
+    }
+
+    fn row(&self, payment: &PaymentRow, charge: &Charge, now: Timestamp) -> Option<OutcomeRow> {
+        let told = self.told(charge)?;
+        Some(OutcomeRow {
+            payment: payment.keys.id,
+            status: told.status,
+            content_type: told.content_type,
+            body: told.body,
+            expires: self.retention.until(payment.deadline, now),
+        })
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What is told is the payer's.
+        f.debug_struct("Answer")
+            .field("retention", &self.retention)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A committed charge.
@@ -74,6 +153,7 @@ impl Command for Commit {
         self.keys
             .rows()
             .chain([RowKey::Authorization(self.keys.authorization)])
+            .chain(self.answer.as_ref().map(|_| RowKey::Outcome(self.keys.id)))
             .collect()
     }
 
@@ -98,13 +178,11 @@ impl Command for Commit {
             } else {
                 ReleaseReason::NothingDelivered
             };
+            // Its reservation is free again, and counts for what is left.
+            books.end(Amount::ZERO, now)?;
+            books.payment.state = PaymentState::Released { reason };
             let left = books.left();
-            let decision = books.release(reason, now)?;
-            return Ok(decision.map(Charge {
-                amount,
-                calculated,
-                left,
-            }));
+            return self.finish(books, amount, calculated, left, now);
         }
         books.end(amount, now)?;
         books.owner.due = sum(books.owner.due, amount)?;
@@ -117,11 +195,7 @@ impl Command for Commit {
         books.payment.charge = amount;
         books.payment.state = PaymentState::Due { attempts: 0 };
         let left = books.left();
-        let mut decision = books.save(Charge {
-            amount,
-            calculated,
-            left,
-        })?;
+        let mut decision = self.finish(books, amount, calculated, left, now)?;
         decision.entries.push(Entry {
             payment: self.keys.id,
             owner: self.keys.owner,
@@ -129,6 +203,30 @@ impl Command for Commit {
             credit: Account::RevenuePending,
             amount,
         });
+        Ok(decision)
+    }
+}
+
+impl Commit {
+    fn finish(
+        &self,
+        books: Open,
+        amount: Amount,
+        calculated: Amount,
+        left: Amount,
+        now: Timestamp,
+    ) -> Result<Decision<Charge>, Refusal> {
+        let charge = Charge {
+            amount,
+            calculated,
+            left,
+        };
+        let answer = self
+            .answer
+            .as_ref()
+            .and_then(|answer| answer.row(&books.payment, &charge, now));
+        let mut decision = books.save(charge)?;
+        decision.writes.extend(answer.map(Row::Outcome));
         Ok(decision)
     }
 }
@@ -271,15 +369,5 @@ impl Open {
             entries: self.entries,
             outcome,
         })
-    }
-}
-
-impl<T> Decision<T> {
-    fn map<U>(self, outcome: U) -> Decision<U> {
-        Decision {
-            writes: self.writes,
-            entries: self.entries,
-            outcome,
-        }
     }
 }

@@ -1,15 +1,15 @@
 //! Admission: the authorization is claimed and the worst case reserved, in one step.
 
-use tollgate_x402::{Allowance, Amount, Authorization, B256, Timestamp, U256};
+use tollgate_x402::{Allowance, Amount, Authorization, B256, PaymentId, Timestamp, U256};
 
 use super::sum;
 use crate::{
-    key::{AuthorizationKey, ExposureKey, OwnerKey, PaymentKeys, RowKey},
-    policy::Credit,
+    key::{AuthorizationKey, ExposureKey, IdentifierKey, OwnerKey, PaymentKeys, RowKey},
+    policy::{Credit, Retention},
     refusal::{CreditBound, FundsBound, Refusal},
     row::{
-        AuthorizationRow, Counter, ExposureRow, Limit, OwnerRow, PaymentRow, PaymentState, Permit,
-        Row, SpenderRow, View,
+        AuthorizationRow, Counter, ExposureRow, IdentifierRow, Limit, OwnerRow, PaymentRow,
+        PaymentState, Permit, Row, SpenderRow, View,
     },
     store::{Account, Command, Decision, Entry, RowSet, Rows},
 };
@@ -48,7 +48,22 @@ pub enum SpenderFunds {
     },
 }
 
+/// A payer's own name for a request (the `payment-identifier` extension): the same name is the same payment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Naming {
+    /// The name.
+    pub key: IdentifierKey,
+    /// The payment that the name stood for, if it was found released, with nothing charged and no answer kept: the
+    /// name passes to this one.
+    pub replaces: Option<PaymentId>,
+    /// How long the name is kept.
+    pub retention: Retention,
+}
+
 /// Claims an authorization and reserves a request's worst case. Refuses, or holds the money.
+///
+/// A payer's name for the request is looked at first: a request that it names already is admitted once, and a fresh
+/// authorization that comes with its repetition is neither claimed nor bound.
 #[derive(Clone, Debug)]
 pub struct Reserve {
     /// The rows of the payment, with a fresh random id.
@@ -63,6 +78,8 @@ pub struct Reserve {
     pub worst: Amount,
     /// The least with which it makes sense to begin, in atomic units; at most `worst`.
     pub least: Amount,
+    /// The payer's name for the request, if it has one.
+    pub identifier: Option<Naming>,
     /// What the gateway wants to remember.
     pub memo: String,
     /// The gateway's run.
@@ -89,12 +106,16 @@ impl Command for Reserve {
         self.keys
             .rows()
             .chain([RowKey::Authorization(self.keys.authorization)])
+            .chain(self.identifier.iter().flat_map(Naming::rows))
             .collect()
     }
 
     fn decide(&self, rows: &Rows, now: Timestamp) -> Result<Decision<Reservation>, Refusal> {
         if rows.payment(&self.keys.id).is_some() {
             return Err(Refusal::Overtaken);
+        }
+        if let Some(naming) = &self.identifier {
+            naming.check(self.request, rows, now)?;
         }
         self.check_claim(rows.authorization(&self.keys.authorization))?;
 
@@ -118,6 +139,9 @@ impl Command for Reserve {
             .cloned()
             .unwrap_or_else(|| ExposureRow::new(self.keys.exposure));
 
+        if owner.blocked.is_some() {
+            return Err(Refusal::Barred);
+        }
         if !owner.lost.is_zero() {
             return Err(Refusal::Blocked { owed: owner.lost });
         }
@@ -162,11 +186,22 @@ impl Command for Reserve {
                 created: now,
             }));
         }
+        if let Some(naming) = &self.identifier {
+            writes.push(Row::Identifier(IdentifierRow {
+                key: naming.key,
+                request: self.request,
+                payment: self.keys.id,
+                created: now,
+                expires: naming.retention.until(deadline, now),
+            }));
+        }
         writes.push(Row::Payment(PaymentRow {
             keys: self.keys,
             state: PaymentState::Serving { used: Amount::ZERO },
             reserved,
             charge: Amount::ZERO,
+            short: Amount::ZERO,
+            company: 0,
             unproven,
             generation,
             interval: None,
@@ -193,6 +228,37 @@ impl Command for Reserve {
     }
 }
 
+impl Naming {
+    fn rows(&self) -> impl Iterator<Item = RowKey> {
+        let replaced = self
+            .replaces
+            .map(|payment| [RowKey::Payment(payment), RowKey::Outcome(payment)]);
+        [RowKey::Identifier(self.key)]
+            .into_iter()
+            .chain(replaced.into_iter().flatten())
+    }
+
+    /// A name stands for one request, and for one payment unless that ended with nothing charged and nothing told.
+    fn check(&self, request: B256, rows: &Rows, now: Timestamp) -> Result<(), Refusal> {
+        let Some(known) = rows.identifier(&self.key).filter(|row| row.expires > now) else {
+            return Ok(());
+        };
+        if known.request != request {
+            return Err(Refusal::IdentifierUsed);
+        }
+        let free = self.replaces == Some(known.payment)
+            && rows.outcome(&known.payment).is_none()
+            && rows
+                .payment(&known.payment)
+                .is_some_and(|payment| matches!(payment.state, PaymentState::Released { .. }));
+        if free {
+            Ok(())
+        } else {
+            Err(Refusal::Named(known.payment))
+        }
+    }
+}
+
 impl Reserve {
     /// One once or exact authorization admits one request.
     fn check_claim(&self, known: Option<&AuthorizationRow>) -> Result<(), Refusal> {
@@ -201,7 +267,7 @@ impl Reserve {
         };
         match row.payment {
             // Whether that payment still runs is for the caller to look up by its id.
-            Some(payment) if row.request == Some(self.request) => Err(Refusal::InFlight(payment)),
+            Some(payment) if row.request == Some(self.request) => Err(Refusal::Admitted(payment)),
             _ => Err(Refusal::Used),
         }
     }
