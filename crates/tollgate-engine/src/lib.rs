@@ -11,19 +11,30 @@
     )
 )]
 
+mod facilitate;
+mod audit;
 mod hold;
+mod ids;
 mod market;
+mod payees;
 mod policy;
 mod rail;
+mod recover;
+mod replay;
 mod status;
 mod till;
 mod verifier;
 mod worker;
 
+pub use facilitate::{Desk, DeskConfig};
+pub use audit::{ChainAuditError, Invariant, PAID_OFF, Report, audit, audit_chain};
 pub use hold::EngineHold;
+pub use ids::Ids;
 pub use market::{Market, Markets};
+pub use payees::Payees;
 pub use policy::Policy;
 pub use rail::{OwnRail, RailConfig};
+pub use recover::recover;
 pub use status::status;
 pub use till::{Cashier, CashierConfig};
 pub use verifier::ChainVerifier;

@@ -4,20 +4,23 @@ use std::{fmt, future::Future, sync::Arc};
 
 use tokio::sync::Notify;
 use tollgate_eip712::digest;
-use tollgate_ledger::{Outage, Store, StoreError};
+use tollgate_ledger::{CurrentRun, Outage, Store, StoreError};
 use tollgate_payment::{
-    Ask, AuthorizationKey, ExposureKey, FundsBound, Offer, OwnerKey, PaymentKeys, PaymentState,
-    Pricing, Refusal, RequestBinding,
-    command::Reserve,
-    port::{AdmitError, Admitted, Till, Verifier, VerifyError},
+    Ask, AuthorizationKey, ExposureKey, FundsBound, IdentifierKey, Offer, OwnerKey, PaymentKeys,
+    Pricing, Refusal, RequestBinding, Retention, Terms,
+    command::{Naming, Reserve},
+    port::{Admission, AdmitError, Admitted, Replay, Till, Verifier, VerifyError},
 };
 use tollgate_x402::{
-    Address, Authorization, Clock, ErrorCode, Exact, MatchError, PaymentId, PaymentPayload,
+    Address, Authorization, Clock, ErrorCode, Exact, Extensions, Identifier, MatchError, PaymentId,
+    PaymentIdentifier, PaymentPayload,
 };
 
 use crate::{
     hold::EngineHold,
+    ids::Ids,
     market::{Market, Markets},
+    replay::{self, Earlier},
 };
 
 /// The seller's till over a store and a reader of the chain. A handle: clones are the same till.
@@ -38,12 +41,13 @@ impl<S, V> Clone for Cashier<S, V> {
 pub struct CashierConfig {
     /// What is sold for.
     pub markets: Markets,
-    /// The run of this gateway: [`Store::begin_epoch`].
-    pub epoch: u64,
-    /// The slice of the global bound that this gateway leases.
-    pub slice: u32,
+    /// The run of this gateway ([`Store::begin_run`]), and with it the slice of the global bound. While there is none,
+    /// nothing is admitted.
+    pub run: CurrentRun,
     /// Seconds that serving and settling may take: a payment whose deadline is nearer is refused.
     pub margin: u64,
+    /// How much of answers is kept for callers that lose them, and for how long.
+    pub retention: Retention,
 }
 
 struct Inner<S, V> {
@@ -52,6 +56,9 @@ struct Inner<S, V> {
     clock: Arc<dyn Clock>,
     config: CashierConfig,
     work: Arc<Notify>,
+    ids: Ids,
+    /// What every offer carries, made once.
+    extensions: Extensions,
 }
 
 impl<S, V> fmt::Debug for Cashier<S, V> {
@@ -71,12 +78,26 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
         config: CashierConfig,
         work: Arc<Notify>,
     ) -> Self {
+        Self::with_ids(store, verifier, clock, config, work, Ids::default())
+    }
+
+    /// The same, with names of payments from elsewhere.
+    pub fn with_ids(
+        store: S,
+        verifier: V,
+        clock: Arc<dyn Clock>,
+        config: CashierConfig,
+        work: Arc<Notify>,
+        ids: Ids,
+    ) -> Self {
         let inner = Inner {
             store,
             verifier,
             clock,
             config,
             work,
+            ids,
+            extensions: Extensions::new().with_payment_identifier(PaymentIdentifier::default()),
         };
         Self {
             inner: Arc::new(inner),
@@ -109,10 +130,7 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
             let Some(market) = self.inner.config.markets.of(terms.chain, terms.token) else {
                 continue;
             };
-            let now = self.inner.clock.now();
-            terms
-                .accept(&authorization, offer.pricing, now, self.inner.config.margin)
-                .map_err(|code| refused(code, code.advice()))?;
+            self.accept(terms, &authorization, offer.pricing)?;
             tollgate_eip712::verify(&authorization, &market.domain)
                 .map_err(|error| refused(signature_code(&authorization), error.to_string()))?;
             return Ok((authorization, market));
@@ -126,11 +144,18 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
 
     fn reserve(
         &self,
-        offer: &Offer,
+        pricing: Pricing,
         authorization: Authorization,
         market: &Market,
         request: RequestBinding,
-    ) -> Reserve {
+        identifier: Option<&Identifier>,
+    ) -> Result<Reserve, AdmitError> {
+        let run = self.inner.config.run.get().ok_or_else(|| AdmitError {
+            code: ErrorCode::LedgerUnavailable,
+            message: Outage::RunEnded.to_string(),
+            retry_after: Some(2),
+            payer: Some(authorization.owner()),
+        })?;
         let signed = digest(&authorization, &market.domain);
         let permit2 = market
             .terms
@@ -142,24 +167,25 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
             Authorization::Once(_) | Authorization::Exact(Exact::Permit2(_)) => Some(permit2),
             Authorization::Exact(Exact::Eip3009(_)) => None,
         };
-        let (worst, least) = match offer.pricing {
+        let owner = authorization.owner();
+        let (worst, least) = match pricing {
             Pricing::Metered { worst, least } => (worst, least.min(worst)),
             Pricing::Fixed(price) => (price, price),
         };
-        Reserve {
+        Ok(Reserve {
             keys: PaymentKeys {
-                id: PaymentId::from_random(rand::random()),
+                id: PaymentId::from_random(self.inner.ids.draw().to_be_bytes()),
                 owner: OwnerKey {
                     chain,
                     token,
-                    owner: authorization.owner(),
+                    owner,
                 },
                 spender,
                 authorization: AuthorizationKey::of(&authorization, signed, permit2),
                 exposure: ExposureKey {
                     chain,
                     token,
-                    slice: self.inner.config.slice,
+                    slice: run.slot,
                 },
             },
             digest: signed,
@@ -167,11 +193,20 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
             request: request.digest,
             worst,
             least,
+            identifier: identifier.map(|identifier| Naming {
+                key: IdentifierKey {
+                    chain,
+                    owner,
+                    digest: identifier.digest(),
+                },
+                replaces: None,
+                retention: self.inner.config.retention,
+            }),
             memo: request.memo,
-            epoch: self.inner.config.epoch,
+            epoch: run.epoch,
             credit: market.credit.clone(),
             funds: None,
-        }
+        })
     }
 
     /// Reserves, in a task of its own: a caller that goes away while the ledger works would leave a reservation that
@@ -180,6 +215,10 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
         let this = self.clone();
         let task = tokio::spawn(async move {
             let (keys, store) = (reserve.keys, this.inner.store.clone());
+            // Who has neither a name for it nor a nonce of its own cannot ask for it again.
+            let named = reserve.identifier.is_some();
+            let once = matches!(keys.authorization, AuthorizationKey::Claim { .. });
+            let retention = (named || once).then_some(this.inner.config.retention);
             let executed = store.execute(reserve).await?;
             let admitted = Admitted {
                 id: keys.id,
@@ -191,7 +230,9 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
                 version,
             };
             let work = Arc::clone(&this.inner.work);
-            Ok(EngineHold::new(store, keys, admitted, executed, work))
+            Ok(EngineHold::new(
+                store, keys, admitted, executed, retention, work,
+            ))
         });
         task.await.unwrap_or_else(|_| {
             let stopped = "the ledger's task was stopped".to_owned();
@@ -199,7 +240,106 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
         })
     }
 
-    async fn explain(&self, error: StoreError, authorization: &Authorization) -> AdmitError {
+    /// Admits an authorization whose signature is known to be good: what [`Till::admit`] does after it has matched the
+    /// payload and recovered who signed. For simulations, and for callers that verify elsewhere.
+    ///
+    /// # Errors
+    /// [`AdmitError`].
+    pub async fn admit_signed(
+        &self,
+        authorization: Authorization,
+        pricing: Pricing,
+        request: RequestBinding,
+        identifier: Option<&Identifier>,
+        version: u8,
+    ) -> Result<Admission<EngineHold<S>>, AdmitError> {
+        let code = ErrorCode::InvalidPaymentRequirements;
+        let (chain, token) = (authorization.chain(), authorization.token());
+        let market = self.inner.config.markets.of(chain, token);
+        let market = market.ok_or_else(|| refused(code, code.advice()))?;
+        self.accept(&market.terms, &authorization, pricing)?;
+        let reserve = self.reserve(pricing, authorization, market, request, identifier)?;
+        self.lend(reserve, version).await
+    }
+
+    fn accept(
+        &self,
+        terms: &Terms,
+        authorization: &Authorization,
+        pricing: Pricing,
+    ) -> Result<(), AdmitError> {
+        let now = self.inner.clock.now();
+        terms
+            .accept(authorization, pricing, now, self.inner.config.margin)
+            .map_err(|code| refused(code, code.advice()))
+    }
+
+    /// Reserves; reads the chain once, if the ledger needs to know of the payer's funds. A request that was admitted
+    /// before costs no look at the chain.
+    async fn lend(
+        &self,
+        mut reserve: Reserve,
+        version: u8,
+    ) -> Result<Admission<EngineHold<S>>, AdmitError> {
+        for _ in 0..TRIES {
+            let error = match self.hold(reserve.clone(), version).await {
+                Ok(hold) => return Ok(Admission::New(hold)),
+                Err(error) => error,
+            };
+            let authorization = &reserve.authorization;
+            let refusal = match error {
+                StoreError::Refused(refusal) => refusal,
+                error => return Err(unrecorded(&error, authorization)),
+            };
+            match refusal {
+                Refusal::FundsNeeded if reserve.funds.is_none() => {
+                    let funds = self.inner.verifier.funds(authorization).await;
+                    reserve.funds = Some(funds.map_err(|error| unverified(error, authorization))?);
+                }
+                Refusal::Admitted(id) | Refusal::Named(id) => {
+                    match self.earlier(id, authorization).await? {
+                        Earlier::Serving => return Err(in_flight(authorization)),
+                        Earlier::Ended(status, answer) => {
+                            return Ok(Admission::Replay(Box::new(Replay {
+                                status: *status,
+                                version,
+                                answer,
+                            })));
+                        }
+                        Earlier::Nothing => match &mut reserve.identifier {
+                            Some(naming) if refusal == Refusal::Named(id) => {
+                                naming.replaces = Some(id);
+                            }
+                            _ => return Err(used_up(authorization)),
+                        },
+                    }
+                }
+                refusal => return Err(self.explain(&refusal, authorization)),
+            }
+        }
+        // The same request comes again and again, and each time ends between two looks.
+        Err(in_flight(&reserve.authorization))
+    }
+
+    /// What became of a payment that admitted the same request before.
+    async fn earlier(
+        &self,
+        id: PaymentId,
+        authorization: &Authorization,
+    ) -> Result<Earlier, AdmitError> {
+        let Inner {
+            store,
+            config,
+            clock,
+            ..
+        } = self.inner.as_ref();
+        let (markets, retention) = (&config.markets, config.retention);
+        replay::earlier(store, markets, retention, clock.now(), id)
+            .await
+            .map_err(|error| unrecorded(&error, authorization))
+    }
+
+    fn explain(&self, refusal: &Refusal, authorization: &Authorization) -> AdmitError {
         let payer = Some(authorization.owner());
         let with = |code: ErrorCode, message: String, retry_after| AdmitError {
             code,
@@ -207,12 +347,8 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
             retry_after,
             payer,
         };
-        let refusal = match error {
-            StoreError::Refused(refusal) => refusal,
-            error => return with(ErrorCode::LedgerUnavailable, error.to_string(), Some(2)),
-        };
         let message = refusal.to_string();
-        match refusal {
+        match *refusal {
             Refusal::Insufficient { bound, .. } => {
                 if bound == FundsBound::Allowance {
                     // What is due may be what stands between the payer and a fresh permit.
@@ -225,18 +361,9 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
             }
             Refusal::Blocked { .. } => with(ErrorCode::InsufficientFunds, message, None),
             Refusal::PermitNonce { .. } => with(ErrorCode::InvalidPermitNonce, message, None),
-            Refusal::Used | Refusal::Ended(_) => {
-                with(ErrorCode::DuplicateSettlement, message, None)
-            }
-            Refusal::InFlight(id) => match self.inner.store.payment(id).await {
-                Ok(Some(row)) if !matches!(row.state, PaymentState::Serving { .. }) => with(
-                    ErrorCode::DuplicateSettlement,
-                    Refusal::Ended(id).to_string(),
-                    None,
-                ),
-                Ok(_) => with(ErrorCode::PaymentInFlight, message, Some(1)),
-                Err(error) => with(ErrorCode::LedgerUnavailable, error.to_string(), Some(2)),
-            },
+            Refusal::Barred => with(ErrorCode::PayerBarred, message, None),
+            Refusal::Used => with(ErrorCode::DuplicateSettlement, message, None),
+            Refusal::IdentifierUsed => with(ErrorCode::PaymentIdentifierConflict, message, None),
             Refusal::FundsNeeded => with(
                 ErrorCode::ChainUnavailable,
                 "the node's answer is older than what is known already".to_owned(),
@@ -256,6 +383,7 @@ impl<S: Store, V: Verifier> Till for Cashier<S, V> {
 
     fn offer(&self, ask: Ask) -> Offer {
         Offer::new(ask, self.inner.config.markets.terms())
+            .with_extensions(self.inner.extensions.clone())
     }
 
     fn admit(
@@ -263,27 +391,21 @@ impl<S: Store, V: Verifier> Till for Cashier<S, V> {
         offer: &Offer,
         payment: PaymentPayload,
         request: RequestBinding,
-    ) -> impl Future<Output = Result<Self::Hold, AdmitError>> + Send {
-        let verified = self.verify(offer, &payment).map(|(authorization, market)| {
-            (
-                self.reserve(offer, authorization, market, request),
-                payment.version().number(),
-            )
-        });
+    ) -> impl Future<Output = Result<Admission<Self::Hold>, AdmitError>> + Send {
+        let verified = self
+            .verify(offer, &payment)
+            .and_then(|(authorization, market)| {
+                let identifier = payment.extensions().payment_identifier();
+                let identifier = identifier.and_then(|identifier| identifier.id.as_ref());
+                Ok((
+                    self.reserve(offer.pricing, authorization, market, request, identifier)?,
+                    payment.version().number(),
+                ))
+            });
         let this = self.clone();
         async move {
-            let (mut reserve, version) = verified?;
-            let mut held = this.hold(reserve.clone(), version).await;
-            if let Err(StoreError::Refused(Refusal::FundsNeeded)) = held {
-                let funds = this.inner.verifier.funds(&reserve.authorization).await;
-                reserve.funds =
-                    Some(funds.map_err(|error| unverified(error, &reserve.authorization))?);
-                held = this.hold(reserve.clone(), version).await;
-            }
-            match held {
-                Ok(hold) => Ok(hold),
-                Err(error) => Err(this.explain(error, &reserve.authorization).await),
-            }
+            let (reserve, version) = verified?;
+            this.lend(reserve, version).await
         }
     }
 }
@@ -306,6 +428,37 @@ fn refused(code: ErrorCode, message: impl Into<String>) -> AdmitError {
     }
 }
 
+/// How often a request is looked at again, of which something changed between two looks.
+const TRIES: usize = 6;
+
+fn unrecorded(error: &StoreError, authorization: &Authorization) -> AdmitError {
+    AdmitError {
+        code: ErrorCode::LedgerUnavailable,
+        message: error.to_string(),
+        retry_after: Some(2),
+        payer: Some(authorization.owner()),
+    }
+}
+
+fn in_flight(authorization: &Authorization) -> AdmitError {
+    AdmitError {
+        code: ErrorCode::PaymentInFlight,
+        message: "this payment is being served".to_owned(),
+        retry_after: Some(1),
+        payer: Some(authorization.owner()),
+    }
+}
+
+/// A nonce is burned here even where nothing was charged: else whoever hangs up early is served again and again.
+fn used_up(authorization: &Authorization) -> AdmitError {
+    AdmitError {
+        code: ErrorCode::DuplicateSettlement,
+        message: "this payment has ended, and nothing was charged".to_owned(),
+        retry_after: None,
+        payer: Some(authorization.owner()),
+    }
+}
+
 fn unverified(error: VerifyError, authorization: &Authorization) -> AdmitError {
     let payer = Some(authorization.owner());
     match error {
@@ -324,7 +477,7 @@ fn unverified(error: VerifyError, authorization: &Authorization) -> AdmitError {
     }
 }
 
-const fn signature_code(authorization: &Authorization) -> ErrorCode {
+pub(crate) const fn signature_code(authorization: &Authorization) -> ErrorCode {
     match authorization {
         Authorization::Allowance(_) => ErrorCode::InvalidPermitSignature,
         Authorization::Once(_) | Authorization::Exact(Exact::Permit2(_)) => {
@@ -334,7 +487,7 @@ const fn signature_code(authorization: &Authorization) -> ErrorCode {
     }
 }
 
-const fn short_code(authorization: &Authorization, bound: FundsBound) -> ErrorCode {
+pub(crate) const fn short_code(authorization: &Authorization, bound: FundsBound) -> ErrorCode {
     match (authorization, bound) {
         (Authorization::Allowance(_), FundsBound::Allowance) => ErrorCode::AllowanceExhausted,
         (Authorization::Allowance(_), _) => ErrorCode::InsufficientFunds,

@@ -354,9 +354,9 @@ async fn a_caller_that_goes_away_while_the_ledger_works_leaves_nothing_held() {
     );
     let config = CashierConfig {
         markets: world.markets.clone(),
-        epoch: store.begin_epoch().await.unwrap(),
-        slice: 0,
+        run: store.begin_run(1).await.unwrap().into(),
         margin: 60,
+        retention: tollgate_payment::Retention::default(),
     };
     let till = Cashier::new(
         store.clone(),
@@ -377,7 +377,8 @@ async fn a_caller_that_goes_away_while_the_ledger_works_leaves_nothing_held() {
         till.admit(&offer, payload, binding)
     };
     // Known from now on: no call of the chain stands between the first look and the ledger.
-    admit().await.unwrap().release().await.unwrap();
+    let known = admit().await.unwrap().hold().unwrap();
+    known.release().await.unwrap();
     for _ in 0..8 {
         let mut caller = Box::pin(admit());
         assert!(futures_util::poll!(&mut caller).is_pending());

@@ -41,6 +41,29 @@ pub enum Outage {
     /// More commands wait than it can take.
     #[error("too many commands are waiting")]
     Busy,
+    /// The run of this gateway was declared dead, since it gave no sign of life for longer than its lease: its payments
+    /// are concluded by others. Begin a new run.
+    #[error(
+        "this gateway gave no sign of life for too long and was taken for dead; it begins anew"
+    )]
+    RunEnded,
+    /// Every slot is taken by a living run.
+    #[error(
+        "all {0} slots are taken by living gateways: set `gateways` higher on every one of them, or stop one; \
+         the slot of one that died is free after 15 seconds"
+    )]
+    NoSlot(u32),
+    /// Other living gateways divide the global bound by another number.
+    #[error(
+        "living gateways divide the bound on unsettled payments by {living} and this one by {asked}: \
+         set the same `gateways` on every one of them"
+    )]
+    Slots {
+        /// What they divide by.
+        living: u32,
+        /// What this one would divide by.
+        asked: u32,
+    },
     /// Reading or writing failed.
     #[error("{0}")]
     Io(String),

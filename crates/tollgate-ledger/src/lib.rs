@@ -19,6 +19,7 @@ mod log;
 #[cfg(feature = "memory")]
 mod memory;
 mod query;
+mod run;
 mod scan;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -31,6 +32,7 @@ pub use log::{LogFilter, PaymentLog, Status};
 #[cfg(feature = "memory")]
 pub use memory::MemoryStore;
 pub use query::{BookedEntry, Due, Queue};
+pub use run::{CurrentRun, RENEW_EVERY, RUN_LEASE, Run};
 pub use scan::RowKind;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{OpenError, SqliteStore};

@@ -3,7 +3,10 @@
 use core::fmt;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tollgate_payment::{
@@ -16,6 +19,7 @@ use crate::{
     error::{Outage, StoreError},
     log::{LogFilter, PaymentLog, batch_of},
     query::{BookedEntry, Due, Queue},
+    run::{RUN_LEASE, Run},
     scan::RowKind,
     store::{Durable, Executed, Store},
     totals::Totals,
@@ -23,13 +27,30 @@ use crate::{
 
 /// Payments in memory. What it acknowledged is as durable as the process.
 ///
-/// Clones share the books. It is the model that other stores are checked against, so it does everything
+/// Clones share the books and the run, as the parts of one gateway do; [`replica`](MemoryStore::replica) is another
+/// gateway's store on the same books. It is the model that other stores are checked against, so it does everything
 /// in the simplest way.
 #[derive(Clone)]
 pub struct MemoryStore {
     ledger_id: B256,
     clock: Arc<dyn Clock>,
     books: Arc<Mutex<Books>>,
+    /// Whether several gateways use the books: then runs live by leases.
+    shared: bool,
+    /// The run for which this gateway writes.
+    run: Arc<AtomicU64>,
+}
+
+/// No run is numbered so.
+const NO_RUN: u64 = 0;
+
+/// A run that has begun.
+#[derive(Clone, Copy)]
+struct Life {
+    slot: u32,
+    gateways: u32,
+    until: Timestamp,
+    dead: bool,
 }
 
 #[derive(Clone, Default)]
@@ -37,6 +58,7 @@ struct Books {
     rows: Rows,
     entries: Vec<BookedEntry>,
     epoch: u64,
+    runs: BTreeMap<u64, Life>,
     /// What is known of payments beside their rows.
     payments: BTreeMap<PaymentId, Beside>,
     /// Payments that are due, in the order of their commits.
@@ -65,6 +87,25 @@ impl MemoryStore {
             ledger_id,
             clock,
             books: Arc::default(),
+            shared: false,
+            run: Arc::new(AtomicU64::new(NO_RUN)),
+        }
+    }
+
+    /// An empty ledger for several gateways: their runs live by leases of [`RUN_LEASE`] seconds.
+    pub fn shared(ledger_id: B256, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            shared: true,
+            ..Self::new(ledger_id, clock)
+        }
+    }
+
+    /// The same books as another gateway sees them: with a run of its own.
+    #[must_use]
+    pub fn replica(&self) -> Self {
+        Self {
+            run: Arc::new(AtomicU64::new(NO_RUN)),
+            ..self.clone()
         }
     }
 
@@ -74,6 +115,8 @@ impl MemoryStore {
             ledger_id: self.ledger_id,
             clock: Arc::clone(&self.clock),
             books: Arc::new(Mutex::new(self.lock().clone())),
+            shared: self.shared,
+            run: Arc::new(AtomicU64::new(NO_RUN)),
         }
     }
 
@@ -163,6 +206,36 @@ impl Books {
         Ok(outcome)
     }
 
+    /// Declares runs dead whose lease has expired.
+    fn bury(&mut self, now: Timestamp, shared: bool) {
+        for life in self.runs.values_mut().filter(|_| shared) {
+            life.dead |= life.until < now;
+        }
+    }
+
+    fn prune(&mut self, now: Timestamp, limit: usize) -> usize {
+        let mut expired: Vec<(bool, Timestamp, RowKey)> = self
+            .rows
+            .iter()
+            .filter_map(|row| match row {
+                Row::Identifier(row) => Some((false, row.expires, RowKey::Identifier(row.key))),
+                Row::Outcome(row) => Some((true, row.expires, RowKey::Outcome(row.payment))),
+                _ => None,
+            })
+            .filter(|(_, expires, _)| *expires <= now)
+            .collect();
+        expired.sort_unstable();
+        expired.truncate(limit);
+        let gone: BTreeSet<RowKey> = expired.into_iter().map(|(.., key)| key).collect();
+        let rows = core::mem::take(&mut self.rows);
+        self.rows = rows
+            .iter()
+            .filter(|row| !gone.contains(&row.key()))
+            .cloned()
+            .collect();
+        gone.len()
+    }
+
     fn index_payment(&mut self, row: &PaymentRow) {
         let id = row.keys.id;
         let mut beside = self.payments.get(&id).copied().unwrap_or_else(|| {
@@ -232,7 +305,13 @@ impl Store for MemoryStore {
 
     async fn execute<C: Command>(&self, command: C) -> Result<Executed<C::Outcome>, StoreError> {
         let now = self.clock.now();
-        let outcome = self.ask(|books| books.execute(&command, now))?;
+        let run = self.run.load(Ordering::SeqCst);
+        let outcome = self.ask(|books| {
+            if books.runs.get(&run).is_some_and(|life| life.dead) {
+                return Err(Outage::RunEnded.into());
+            }
+            books.execute(&command, now)
+        })?;
         Ok(Executed {
             outcome,
             durable: Durable::now(),
@@ -285,12 +364,13 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn open(&self, before_epoch: u64) -> Result<Vec<PaymentRow>, StoreError> {
+    async fn abandoned(&self, epoch: u64) -> Result<Vec<PaymentRow>, StoreError> {
+        let now = self.clock.now();
         self.ask(|books| {
-            let dead = books
-                .serving
-                .iter()
-                .take_while(|(epoch, ..)| *epoch < before_epoch);
+            books.bury(now, self.shared);
+            let living =
+                |number| number == epoch || books.runs.get(&number).is_some_and(|life| !life.dead);
+            let dead = books.serving.iter().filter(|(run, ..)| !living(*run));
             Ok(dead
                 .filter_map(|(.., id)| books.rows.payment(id).cloned())
                 .collect())
@@ -306,14 +386,65 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn begin_epoch(&self) -> Result<u64, StoreError> {
-        self.ask(|books| {
+    async fn begin_run(&self, gateways: u32) -> Result<Run, StoreError> {
+        let now = self.clock.now();
+        let run = self.ask(|books| {
+            if self.shared {
+                books.bury(now, true);
+            } else {
+                books.runs.values_mut().for_each(|life| life.dead = true);
+            }
+            let living = || books.runs.values().filter(|life| !life.dead);
+            if let Some(life) = living().find(|life| life.gateways != gateways) {
+                return Err(Outage::Slots {
+                    living: life.gateways,
+                    asked: gateways,
+                }
+                .into());
+            }
+            let slot = (0..gateways)
+                .find(|slot| living().all(|life| life.slot != *slot))
+                .ok_or(Outage::NoSlot(gateways))?;
             books.epoch = books
                 .epoch
                 .checked_add(1)
                 .ok_or_else(|| StoreError::Corrupt("the runs are used up".into()))?;
-            Ok(books.epoch)
+            let life = Life {
+                slot,
+                gateways,
+                until: now.plus(RUN_LEASE),
+                dead: false,
+            };
+            books.runs.insert(books.epoch, life);
+            Ok(Run {
+                epoch: books.epoch,
+                slot,
+            })
+        })?;
+        self.run.store(run.epoch, Ordering::SeqCst);
+        Ok(run)
+    }
+
+    async fn renew(&self, epoch: u64) -> Result<bool, StoreError> {
+        let until = self.clock.now().plus(RUN_LEASE);
+        self.ask(|books| {
+            let life = books.runs.get_mut(&epoch).filter(|life| !life.dead);
+            Ok(life.map(|life| life.until = until).is_some())
         })
+    }
+
+    async fn end_run(&self, epoch: u64) -> Result<(), StoreError> {
+        self.ask(|books| {
+            if let Some(life) = books.runs.get_mut(&epoch) {
+                life.dead = true;
+            }
+            Ok(())
+        })
+    }
+
+    async fn prune(&self, limit: usize) -> Result<usize, StoreError> {
+        let now = self.clock.now();
+        self.ask(|books| Ok(books.prune(now, limit)))
     }
 
     async fn entries(&self, after_seq: u64, limit: usize) -> Result<Vec<BookedEntry>, StoreError> {

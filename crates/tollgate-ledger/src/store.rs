@@ -14,6 +14,7 @@ use crate::{
     error::StoreError,
     log::{LogFilter, PaymentLog},
     query::{BookedEntry, Due, Queue},
+    run::Run,
     scan::RowKind,
     totals::Totals,
 };
@@ -84,18 +85,38 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Everything due, summed by payer and spender, the earliest deadline first.
     fn queues(&self) -> impl Future<Output = Result<Vec<Queue>, StoreError>> + Send;
 
-    /// Payments that are still being served, according to the books, by runs older than this one: those
-    /// runs are dead, and their payments are to be concluded.
-    fn open(
+    /// Payments that are still being served, according to the books, by runs that are dead: they are to be concluded.
+    /// Never those of the run that asks. By the number of the run and the order of admission.
+    ///
+    /// Where several gateways share the ledger, a run whose lease has expired is declared dead in this step, for good:
+    /// what it writes from then on is refused with [`Outage::RunEnded`](crate::Outage::RunEnded). Where one process owns
+    /// the ledger, every other run is dead.
+    fn abandoned(
         &self,
-        before_epoch: u64,
+        epoch: u64,
     ) -> impl Future<Output = Result<Vec<PaymentRow>, StoreError>> + Send;
 
     /// Batches that the finalized chain has not decided, oldest first.
     fn undecided(&self) -> impl Future<Output = Result<Vec<BatchRow>, StoreError>> + Send;
 
-    /// Begins a run of a gateway: durable when it returns, above every number that it returned before, at least 1.
-    fn begin_epoch(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    /// Begins a run of a gateway, one of `gateways` at most that live at once: durable when it returns. Its slot is the
+    /// lowest that no living run has, below `gateways`. It lives until [`end_run`](Store::end_run), or until it has not
+    /// been [renewed](Store::renew) for [`RUN_LEASE`](crate::RUN_LEASE) seconds and another run finds that out.
+    ///
+    /// What this store and its clones write from now on is written for this run.
+    ///
+    /// # Errors
+    /// [`Outage::NoSlot`](crate::Outage::NoSlot) or [`Outage::Slots`](crate::Outage::Slots), and as reads.
+    fn begin_run(&self, gateways: u32) -> impl Future<Output = Result<Run, StoreError>> + Send;
+
+    /// A sign of life, every [`RENEW_EVERY`](crate::RENEW_EVERY) seconds. `false`: the run is dead, and stays dead.
+    fn renew(&self, epoch: u64) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Ends a run: its slot is free, and what it still serves is abandoned.
+    fn end_run(&self, epoch: u64) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Forgets identifiers and outcomes that have expired, the oldest first, so many at most; says how many.
+    fn prune(&self, limit: usize) -> impl Future<Output = Result<usize, StoreError>> + Send;
 
     /// Lines of the double-entry book after this one (0: from the first), in their order.
     fn entries(

@@ -21,3 +21,28 @@ impl Harness for InMemory {
 }
 
 tollgate_ledger::conformance_tests!(InMemory);
+
+mod shared {
+    use super::*;
+
+    /// Several gateways on the same books.
+    struct Shared;
+
+    impl Harness for Shared {
+        type Store = MemoryStore;
+
+        fn create(&self, id: B256, clock: Arc<dyn Clock>) -> MemoryStore {
+            MemoryStore::shared(id, clock)
+        }
+
+        fn reopen(&self, store: MemoryStore, _id: B256, _clock: Arc<dyn Clock>) -> MemoryStore {
+            store.fork()
+        }
+
+        fn replica(&self, store: &MemoryStore, _clock: Arc<dyn Clock>) -> Option<MemoryStore> {
+            Some(store.replica())
+        }
+    }
+
+    tollgate_ledger::conformance_tests!(Shared);
+}

@@ -10,6 +10,7 @@ mod demo;
 mod dev;
 mod devchain;
 mod plan;
+mod run;
 mod seller;
 mod serve;
 

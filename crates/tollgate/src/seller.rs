@@ -25,7 +25,7 @@ use tollgate_gateway::{
     AnyUpstream, Check, EchoUpstream, Gateway, GatewayConfig, Limits, ModelConfig, OpenAiConfig,
     OpenAiUpstream, Receipts, ReceiptsError, upstream::ApiKey,
 };
-use tollgate_ledger::{SqliteStore, Store};
+use tollgate_ledger::{CurrentRun, SqliteStore, Store};
 use tollgate_payment::{Permit2Terms, SignerKey, Terms};
 use tollgate_price::amount_from_dollars;
 use tollgate_x402::{Address, B256, Clock, PaymentId, PaymentStatus, U256};
@@ -33,6 +33,7 @@ use tollgate_x402::{Address, B256, Clock, PaymentId, PaymentStatus, U256};
 use crate::{
     clock::SystemClock,
     plan::{ECHO, LedgerPlan, Plan, TokenPlan},
+    run::{self, Heartbeat},
 };
 
 pub(crate) type Till = Cashier<SqliteStore, ChainVerifier>;
@@ -40,6 +41,8 @@ pub(crate) type SellersGateway = Gateway<Till, Books>;
 
 /// Seconds that serving (600 at most, the paywall's bound) and settling may take: payments whose deadline is nearer are refused.
 const MARGIN: u64 = 720;
+/// Gateways on one SQLite file.
+const GATEWAYS: u32 = 1;
 /// A node whose newest block is older than so many seconds is not believed.
 const MAX_HEAD_AGE: u64 = 30;
 
@@ -73,6 +76,8 @@ pub(crate) struct Seller {
     pub(crate) recovered: usize,
     stop: watch::Sender<bool>,
     worker: JoinHandle<()>,
+    end: watch::Sender<bool>,
+    heart: JoinHandle<()>,
 }
 
 impl Seller {
@@ -90,10 +95,8 @@ impl Seller {
         };
         check(plan, &chain, store.ledger_id(), pay_to, treasury).await?;
         let markets = Markets::new(markets(plan, &chain, pay_to, treasury).await?);
-        let epoch = store
-            .begin_epoch()
-            .await
-            .context("the ledger cannot begin a run")?;
+        let run = run::begin(&store, GATEWAYS).await?;
+        let current = CurrentRun::from(run);
 
         let work = Arc::new(Notify::new());
         let verifier = ChainVerifier::new(
@@ -104,9 +107,9 @@ impl Seller {
         );
         let config = CashierConfig {
             markets: markets.clone(),
-            epoch,
-            slice: 0,
+            run: current.clone(),
             margin: MARGIN,
+            retention: tollgate_payment::Retention::default(),
         };
         let till = Cashier::new(
             store.clone(),
@@ -117,17 +120,19 @@ impl Seller {
         );
         let worker = worker(plan, &chain, &store, &clock, treasury, work)?;
         let recovered = worker
-            .recover(epoch)
+            .recover(run.epoch)
             .await
             .context("payments of the last run cannot be concluded")?;
         let (stop, stopped) = watch::channel(false);
         let worker = tokio::spawn(worker.run(stopped));
+        let (end, ended) = watch::channel(false);
+        let heart = Heartbeat::new(store.clone(), current.clone(), run, GATEWAYS).start(ended);
 
         let books = Books {
             store: store.clone(),
             markets: markets.clone(),
         };
-        let gateway = gateway(plan, till, books, chain.clone(), clock)?;
+        let gateway = gateway(plan, till, books, chain.clone(), clock, current)?;
         Ok(Self {
             gateway,
             store,
@@ -138,14 +143,18 @@ impl Seller {
             recovered,
             stop,
             worker,
+            end,
+            heart,
         })
     }
 
-    /// Stops the worker. What is due or undecided stays in the ledger for the next start.
+    /// Stops the worker, then ends the run. What is due or undecided stays in the ledger for the next start.
     pub(crate) async fn close(self) {
         // A worker that has ended already hears nothing, which is what is wanted.
         let _ = self.stop.send(true);
         let _ = self.worker.await;
+        let _ = self.end.send(true);
+        let _ = self.heart.await;
     }
 }
 
@@ -341,6 +350,7 @@ fn gateway(
     books: Books,
     chain: Chain,
     clock: Arc<dyn Clock>,
+    run: CurrentRun,
 ) -> anyhow::Result<SellersGateway> {
     let decimals = plan.tokens.first().map_or(18, |token| token.info.decimals);
     let mut upstreams = vec![(
@@ -406,8 +416,8 @@ fn gateway(
     };
     let reader = books.clone();
     let ready = move || {
-        let (chain, books) = (chain.clone(), reader.clone());
-        async move { readiness(&chain, &books).await }
+        let (chain, books, run) = (chain.clone(), reader.clone(), run.clone());
+        async move { readiness(&chain, &books, &run).await }
     };
     Ok(Gateway::with(config, till, books, clock, ready)?)
 }
@@ -415,7 +425,7 @@ fn gateway(
 /// The pace of the built-in engine: fast, and slow enough to be seen streaming.
 const ECHO_DELAY: Duration = Duration::from_millis(20);
 
-async fn readiness(chain: &Chain, books: &Books) -> Vec<Check> {
+async fn readiness(chain: &Chain, books: &Books, run: &CurrentRun) -> Vec<Check> {
     let head = match chain.heads().await {
         Ok(heads) => {
             let age = SystemClock.now().since(heads.latest.timestamp);
@@ -425,5 +435,6 @@ async fn readiness(chain: &Chain, books: &Books) -> Vec<Check> {
         Err(_) => Check::new("chain", false).detail("no node answers"),
     };
     let ledger = Check::new("ledger", books.store.queues().await.is_ok());
-    vec![head, ledger]
+    let run = Check::new("run", run.get().is_some());
+    vec![head, ledger, run]
 }

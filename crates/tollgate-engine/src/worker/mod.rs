@@ -24,7 +24,7 @@ use tollgate_payment::{
 use tollgate_x402::{Address, Clock};
 
 use self::{follow::Rest, lead::Led};
-use crate::{ids::Ids, policy::Policy};
+use crate::{ids::Ids, payees::Payees, policy::Policy};
 
 /// How a worker settles.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub struct WorkerConfig {
     pub signer: SignerKey,
     /// The contract that it calls, or `None` for a plain account's own calls.
     pub settler: Option<Address>,
+    /// Whose once and exact payments it settles.
+    pub payees: Payees,
     /// When allowances are settled.
     pub allowances: Policy,
     /// When once and exact payments are settled.
@@ -79,6 +81,7 @@ impl WorkerConfig {
         Self {
             signer,
             settler,
+            payees: Payees::Own,
             allowances,
             claims: Policy::AtOnce,
             credit: BTreeMap::new(),

@@ -24,7 +24,7 @@ use tollgate_engine::{
 use tollgate_ledger::{MemoryStore, Store};
 use tollgate_payment::{
     Ask, Credit, Offer, Permit2Terms, Pricing, RequestBinding, SignerKey, Terms,
-    port::{AdmitError, Hold, Till},
+    port::{Admission, AdmitError, Hold, Till},
 };
 use tollgate_x402::{
     Address, Amount, Authorization, B256, ChainId, Clock, Exact, PaymentId, PaymentPayload,
@@ -167,21 +167,21 @@ async fn assemble(
     operator: usize,
     work: &Arc<Notify>,
 ) -> (u64, TestTill, TestWorker) {
-    let epoch = store.begin_epoch().await.unwrap();
+    let run = store.begin_run(1).await.unwrap();
     let market = markets.iter().next().unwrap();
     let work = Arc::clone(work);
     let verifier = ChainVerifier::new(reader.clone(), markets.clone(), clock.clone(), 30);
     let config = CashierConfig {
         markets: markets.clone(),
-        epoch,
-        slice: 0,
+        run: run.into(),
         margin: 60,
+        retention: tollgate_payment::Retention::default(),
     };
     let till = Cashier::new(store.clone(), verifier, clock.clone(), config, work.clone());
     let rail = rail(reader, clock, market, operator);
     let config = worker_config(setup, market, operator);
     let worker = Worker::new(store.clone(), rail, clock.clone(), config, work);
-    (epoch, till, worker)
+    (run.epoch, till, worker)
 }
 
 impl World {
@@ -364,6 +364,16 @@ impl World {
         signed: &Authorization,
         request: B256,
     ) -> Result<TestHold, AdmitError> {
+        let admission = self.admission(offer, signed, request).await?;
+        Ok(admission.hold().expect("a request that is new"))
+    }
+
+    pub(crate) async fn admission(
+        &self,
+        offer: &Offer,
+        signed: &Authorization,
+        request: B256,
+    ) -> Result<Admission<TestHold>, AdmitError> {
         let required = offer.required("payment_required");
         let entry = required
             .accepts
@@ -384,7 +394,7 @@ impl World {
         offer: &Offer,
         payload: PaymentPayload,
         request: B256,
-    ) -> Result<TestHold, AdmitError> {
+    ) -> Result<Admission<TestHold>, AdmitError> {
         self.till
             .admit(
                 offer,

@@ -41,6 +41,7 @@ mod history;
 mod model;
 mod payers;
 mod promises;
+mod runs;
 #[cfg(test)]
 mod tests;
 
@@ -57,6 +58,7 @@ pub use self::{
     model::{agrees_with_memory, compare},
     payers::{Kind, OPERATOR, PERMIT2, SELLER, TOKEN, credit, payer, payment_id, reserve},
     promises::*,
+    runs::*,
 };
 use crate::store::Store;
 
@@ -70,6 +72,11 @@ pub trait Harness: Send + Sync {
 
     /// Closes a ledger and opens it again, as a new start would; `ledger_id` is another one than it has.
     fn reopen(&self, store: Self::Store, ledger_id: B256, clock: Arc<dyn Clock>) -> Self::Store;
+
+    /// The same ledger as another gateway opens it, where several may; `None` where one process owns it.
+    fn replica(&self, _store: &Self::Store, _clock: Arc<dyn Clock>) -> Option<Self::Store> {
+        None
+    }
 }
 
 /// A clock that stands until it is moved.
@@ -118,6 +125,10 @@ macro_rules! conformance_tests {
             runs_are_numbered_without_repeats
             due_payments_of_one_spender_come_in_the_order_of_their_commits
             payments_of_dead_runs_are_found
+            a_run_that_ended_is_dead_and_the_next_takes_over
+            each_living_run_has_a_slot_of_its_own
+            a_run_declared_dead_learns_it_and_writes_nothing
+            what_has_expired_is_forgotten_and_nothing_else
             an_abandoned_call_is_executed_nevertheless
             the_books_balance_after_many_callers_at_once
         }

@@ -151,7 +151,7 @@ pub async fn compare<S: Store>(store: &S, memory: &MemoryStore) {
     }
     assert_eq!(store.queues().await, memory.queues().await);
     for epoch in 0..4 {
-        assert_eq!(store.open(epoch).await, memory.open(epoch).await);
+        assert_eq!(store.abandoned(epoch).await, memory.abandoned(epoch).await);
     }
     assert_eq!(store.undecided().await, memory.undecided().await);
 

@@ -17,7 +17,10 @@ mod tests;
 use core::fmt;
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::JoinHandle,
 };
 
@@ -35,10 +38,14 @@ use crate::{
     error::{Outage, StoreError},
     log::{LogFilter, PaymentLog},
     query::{BookedEntry, Due, Queue},
+    run::Run,
     scan::RowKind,
     store::{Durable, Executed, Store},
     totals::Totals,
 };
+
+/// No run is numbered so.
+const NO_RUN: u64 = 0;
 
 /// Threads that read.
 const READERS: usize = 2;
@@ -53,6 +60,8 @@ pub struct SqliteStore(Arc<Inner>);
 struct Inner {
     file: PathBuf,
     ledger_id: B256,
+    /// The run that lives: the lock says that there is no other.
+    run: AtomicU64,
     /// Both ways end before the threads are joined.
     ways: Option<(Jobs, Readers)>,
     threads: Vec<JoinHandle<()>>,
@@ -92,6 +101,7 @@ impl SqliteStore {
         Ok(Self(Arc::new(Inner {
             file,
             ledger_id: opened.ledger_id,
+            run: AtomicU64::new(NO_RUN),
             ways: Some((jobs, readers)),
             threads,
         })))
@@ -187,8 +197,12 @@ impl Store for SqliteStore {
         self.look(query::queues).await
     }
 
-    async fn open(&self, before_epoch: u64) -> Result<Vec<PaymentRow>, StoreError> {
-        self.look(move |books| query::open(books, before_epoch))
+    async fn abandoned(&self, epoch: u64) -> Result<Vec<PaymentRow>, StoreError> {
+        let living = match self.0.run.load(Ordering::SeqCst) {
+            NO_RUN => [epoch, epoch],
+            run => [epoch, run],
+        };
+        self.look(move |books| query::abandoned(books, living))
             .await
     }
 
@@ -196,12 +210,39 @@ impl Store for SqliteStore {
         self.look(query::undecided).await
     }
 
-    async fn begin_epoch(&self) -> Result<u64, StoreError> {
+    /// The file's lock says that every run before is dead.
+    async fn begin_run(&self, gateways: u32) -> Result<Run, StoreError> {
+        if gateways == 0 {
+            return Err(Outage::NoSlot(0).into());
+        }
         let (epoch, durable) = self
             .write(|group| group.atomically(|books, _| query::begin_epoch(books)))
             .await?;
         durable.await?;
-        Ok(epoch)
+        self.0.run.fetch_max(epoch, Ordering::SeqCst);
+        Ok(Run { epoch, slot: 0 })
+    }
+
+    async fn renew(&self, epoch: u64) -> Result<bool, StoreError> {
+        Ok(self.0.run.load(Ordering::SeqCst) == epoch)
+    }
+
+    async fn end_run(&self, epoch: u64) -> Result<(), StoreError> {
+        let run = &self.0.run;
+        // Another has begun, or this one has ended: nothing is left to do.
+        let _ = run.compare_exchange(epoch, NO_RUN, Ordering::SeqCst, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn prune(&self, limit: usize) -> Result<usize, StoreError> {
+        let (pruned, durable) = self
+            .write(move |group| {
+                let now = group.now();
+                group.atomically(|books, _| query::prune(books, now, limit))
+            })
+            .await?;
+        durable.await?;
+        Ok(pruned)
     }
 
     async fn entries(&self, after_seq: u64, limit: usize) -> Result<Vec<BookedEntry>, StoreError> {

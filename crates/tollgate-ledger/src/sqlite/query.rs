@@ -108,11 +108,14 @@ pub(super) fn queues(books: &Connection) -> Result<Vec<Queue>, StoreError> {
     Ok(queues)
 }
 
-pub(super) fn open(books: &Connection, before_epoch: u64) -> Result<Vec<PaymentRow>, StoreError> {
+pub(super) fn abandoned(
+    books: &Connection,
+    living: [u64; 2],
+) -> Result<Vec<PaymentRow>, StoreError> {
     bodies(
         books,
-        "SELECT body FROM payments WHERE status = 'serving' AND epoch < ?1 ORDER BY epoch, seq",
-        [order(before_epoch)],
+        "SELECT body FROM payments WHERE status = 'serving' AND epoch NOT IN (?1, ?2) ORDER BY epoch, seq",
+        living.map(order),
     )
 }
 
@@ -135,6 +138,26 @@ pub(super) fn begin_epoch(books: &Connection) -> Result<u64, StoreError> {
     epoch
         .parse()
         .map_err(|_| StoreError::Corrupt("the number of the run is not a number".into()))
+}
+
+pub(super) fn prune(books: &Connection, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+    let mut pruned = 0_usize;
+    for (table, key) in [
+        ("identifiers", "chain, owner, digest"),
+        ("outcomes", "payment"),
+    ] {
+        let sql = format!(
+            "DELETE FROM {table} WHERE ({key}) IN
+                (SELECT {key} FROM {table} WHERE expires <= ?1 ORDER BY expires LIMIT ?2)"
+        );
+        let left = limit.saturating_sub(pruned);
+        let mut statement = books.prepare_cached(&sql).map_err(failed)?;
+        let some = statement
+            .execute(params![order(now.0), limit_of(left)])
+            .map_err(failed)?;
+        pruned = pruned.saturating_add(some);
+    }
+    Ok(pruned)
 }
 
 const ENTRY: &str =

@@ -87,7 +87,7 @@ pub(super) fn parse_account(name: &str) -> Result<Account, StoreError> {
         .ok_or_else(|| StoreError::Corrupt("the book has an account that does not exist".into()))
 }
 
-const ACCOUNTS: [Account; 7] = [
+const ACCOUNTS: [Account; 8] = [
     Account::PayerHeld,
     Account::Reserved,
     Account::PayerDue,
@@ -95,6 +95,7 @@ const ACCOUNTS: [Account; 7] = [
     Account::Treasury,
     Account::RevenueFinal,
     Account::BadDebt,
+    Account::Forgiven,
 ];
 
 /// Fails to compile when an account is added, which then belongs in [`ACCOUNTS`] too.
@@ -105,7 +106,8 @@ const _: fn(Account) = |account| match account {
     | Account::RevenuePending
     | Account::Treasury
     | Account::RevenueFinal
-    | Account::BadDebt => {}
+    | Account::BadDebt
+    | Account::Forgiven => {}
 };
 
 #[cfg(test)]

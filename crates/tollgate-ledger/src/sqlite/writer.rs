@@ -17,7 +17,7 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::watch;
 use tollgate_payment::Command;
-use tollgate_x402::Clock;
+use tollgate_x402::{Clock, Timestamp};
 
 use super::{failure::failed, rows};
 use crate::{
@@ -180,6 +180,11 @@ impl Group<'_> {
             Ok(())
         })?;
         Ok(decided.outcome)
+    }
+
+    /// The present moment, as commands are given it.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Writes all or nothing, without touching what the group wrote before.
