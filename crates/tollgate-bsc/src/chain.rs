@@ -464,7 +464,7 @@ impl Chain {
     }
 
     /// The first endpoint's word; the next one's where it has none.
-    async fn first<'a, T, F>(&'a self, ask: impl Fn(&'a Endpoint) -> F) -> Result<T, ChainError>
+    pub(crate) async fn first<'a, T, F>(&'a self, ask: impl Fn(&'a Endpoint) -> F) -> Result<T, ChainError>
     where
         F: Future<Output = Result<T, ChainError>>,
     {

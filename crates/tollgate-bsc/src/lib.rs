@@ -21,6 +21,7 @@ mod doctor;
 mod endpoint;
 mod error;
 mod evidence;
+mod found;
 mod logs;
 #[cfg(feature = "node")]
 mod node;
@@ -44,6 +45,7 @@ pub use doctor::{
 };
 pub use error::ChainError;
 pub use evidence::{Claim, Evidence, ItemEvidence, evidence};
+pub use found::{ChainTransaction, Found, SettlerEvent, TokenTransfer};
 pub use logs::LogFilter;
 #[cfg(feature = "node")]
 pub use node::{Node, NodeAnswer, NodeError};

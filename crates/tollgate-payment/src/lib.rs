@@ -27,7 +27,7 @@ pub use key::{
     SignerKey, SpenderKey,
 };
 pub use offer::{Ask, Offer, Permit2Terms, Pricing, RequestBinding, Terms};
-pub use policy::Credit;
+pub use policy::{Credit, Retention};
 pub use refusal::{CreditBound, FundsBound, Refusal};
 pub use row::{
     AuthorizationRow, BatchItem, BatchRow, BatchState, Counter, ExposureRow, Halt, IdentifierRow,

@@ -138,6 +138,8 @@ pub enum Account {
     RevenueFinal,
     /// Owed by payers, and not payable any more.
     BadDebt,
+    /// Of what was owed and not payable, what the operator asks for no more.
+    Forgiven,
 }
 
 impl Account {
@@ -151,6 +153,7 @@ impl Account {
             Self::Treasury => "treasury",
             Self::RevenueFinal => "revenue_final",
             Self::BadDebt => "bad_debt",
+            Self::Forgiven => "forgiven",
         }
     }
 }
