@@ -3,9 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use tollgate_payment::port::{Kept, Replay};
-use tollgate_x402::{
-    ErrorCode, Json, JsonObject, PaymentState, PaymentStatus, SettleResponse,
-};
+use tollgate_x402::{ErrorCode, Json, JsonObject, PaymentState, PaymentStatus, SettleResponse};
 
 use crate::{Meter, PaywallBody, Problem, headers};
 

@@ -5,6 +5,7 @@ mod buffered;
 mod drain;
 mod interleavings;
 mod refusals;
+mod replays;
 mod shop;
 mod stream;
 mod till;

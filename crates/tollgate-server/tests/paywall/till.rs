@@ -7,13 +7,14 @@ use std::{
 };
 
 use tollgate_payment::{
-    Ask, Offer, Permit2Terms, Pricing, RequestBinding, Terms,
-    command::Charge,
-    port::{AdmitError, Admitted, Hold, HoldError, Till},
+    Ask, Offer, Permit2Terms, Pricing, RequestBinding, Retention, StoredBody, Terms,
+    command::{Answer, Charge, Told},
+    port::{Admission, AdmitError, Admitted, Hold, HoldError, Kept, Replay, Till},
 };
 use tollgate_x402::{
-    Address, Amount, Authorization, B256, ChainId, ErrorCode, Once, PaymentId, PaymentPayload,
-    Signature65, Timestamp, U256, X402Version, canonical,
+    Address, Amount, Authorization, AuthorizationKind, B256, ChainId, ErrorCode, Network, Once,
+    PaymentAmounts, PaymentId, PaymentPayload, PaymentState, PaymentStatus, Signature65, Timestamp,
+    U256, X402Version, canonical,
 };
 
 /// When all payments of the tests are made.
@@ -41,6 +42,8 @@ pub(crate) struct Books {
     pub(crate) yields: u8,
     /// Holds do not become durable while this is closed.
     gate: Option<tokio::sync::watch::Receiver<bool>>,
+    /// How much of answers is kept; nothing by default.
+    pub(crate) retention: Option<Retention>,
     nonces: HashMap<U256, (B256, usize)>,
 }
 
@@ -53,6 +56,7 @@ pub(crate) struct Payment {
     pub(crate) durable: bool,
     pub(crate) saved: Amount,
     pub(crate) end: Option<End>,
+    pub(crate) kept: Option<Told>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -224,7 +228,7 @@ impl Till for MemoryTill {
         offer: &Offer,
         payment: PaymentPayload,
         request: RequestBinding,
-    ) -> Result<MemoryHold, AdmitError> {
+    ) -> Result<Admission<MemoryHold>, AdmitError> {
         let yields = self.books().yields;
         for _ in 0..yields {
             tokio::task::yield_now().await;
@@ -252,6 +256,13 @@ impl Till for MemoryTill {
         };
         let index = books.payments.len();
         if let Some((digest, index)) = books.nonces.get(&once.nonce) {
+            let known = &books.payments[*index];
+            if let (true, Some(_), Some(End::Charged { amount, .. })) =
+                (*digest == request.digest, books.retention, known.end)
+            {
+                let replay = replay(known, once, amount, payment.version().number());
+                return Ok(Admission::Replay(Box::new(replay)));
+            }
             let in_flight = *digest == request.digest && books.payments[*index].end.is_none();
             let code = if in_flight {
                 ErrorCode::PaymentInFlight
@@ -280,12 +291,14 @@ impl Till for MemoryTill {
             durable: false,
             saved: Amount::ZERO,
             end: None,
+            kept: None,
         });
-        Ok(MemoryHold {
+        Ok(Admission::New(MemoryHold {
             till: self.clone(),
             terms,
             index,
-        })
+            answer: None,
+        }))
     }
 }
 
@@ -293,6 +306,50 @@ pub(crate) struct MemoryHold {
     till: MemoryTill,
     terms: Admitted,
     index: usize,
+    answer: Option<Answer>,
+}
+
+/// What the till tells of a payment that has ended.
+fn replay(known: &Payment, once: &Once, amount: Amount, version: u8) -> Replay {
+    let amounts = PaymentAmounts {
+        authorized: once.amount,
+        reserved: known.cap,
+        calculated: None,
+    };
+    let mut status = PaymentStatus::accepted(
+        known.id,
+        AuthorizationKind::Once,
+        Network::from(once.chain),
+        once.token,
+        once.owner,
+        once.to,
+        amounts,
+        NOW,
+    );
+    status.charge = Some(amount);
+    status.state = PaymentState::Final;
+    status.transaction = Some(B256::repeat_byte(7));
+    let answer = match known.kept.clone() {
+        None => Kept::BrokenOff,
+        Some(Told {
+            body: StoredBody::TooLong,
+            ..
+        }) => Kept::TooLong,
+        Some(Told {
+            status,
+            content_type,
+            body: StoredBody::Whole(body),
+        }) => Kept::Whole {
+            status,
+            content_type,
+            body,
+        },
+    };
+    Replay {
+        status,
+        version,
+        answer,
+    }
 }
 
 impl Drop for MemoryHold {
@@ -347,6 +404,14 @@ impl Hold for MemoryHold {
         Ok(())
     }
 
+    fn retention(&self) -> Option<Retention> {
+        self.till.books().retention
+    }
+
+    fn keep(&mut self, answer: Answer) {
+        self.answer = Some(answer);
+    }
+
     async fn commit(self, used: Amount, memo: Option<String>) -> Result<Charge, HoldError> {
         let step = self.till.step(self.index).await;
         assert!(
@@ -359,9 +424,24 @@ impl Hold for MemoryHold {
             return Err(HoldError::Unavailable("the disk is full".into()));
         }
         let amount = used.min(self.terms.cap);
+        let charge = Charge {
+            amount,
+            calculated: used,
+            left: self.terms.left.saturating_sub(amount),
+        };
+        // A store may try a step again.
+        let torn = Charge {
+            left: Amount::MAX,
+            ..charge
+        };
+        let kept = self.answer.as_ref().and_then(|answer| {
+            answer.told(&torn);
+            answer.told(&charge)
+        });
         {
             let mut books = self.till.books();
             let payment = &mut books.payments[self.index];
+            payment.kept = kept;
             payment.memo = memo.unwrap_or_else(|| payment.memo.clone());
             payment.end = Some(if amount.is_zero() {
                 End::Released
@@ -370,11 +450,7 @@ impl Hold for MemoryHold {
             });
         }
         step.done(Some(Event::Charged(units(amount))));
-        Ok(Charge {
-            amount,
-            calculated: used,
-            left: self.terms.left.saturating_sub(amount),
-        })
+        Ok(charge)
     }
 
     async fn release(self) -> Result<(), HoldError> {
