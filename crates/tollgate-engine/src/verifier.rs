@@ -60,7 +60,11 @@ impl Verifier for ChainVerifier {
             Authorization::Allowance(_) => market.settler(),
             Authorization::Once(_) | Authorization::Exact(_) => None,
         };
-        let query = PayerQuery::of(authorization, settler).with_payee(market.treasury);
+        let mut query = PayerQuery::of(authorization, settler);
+        if market.settler || matches!(authorization, Authorization::Allowance(_)) {
+            // The money goes on to it at once.
+            query = query.with_payee(market.treasury);
+        }
         let state = self
             .chain
             .payer(&query)

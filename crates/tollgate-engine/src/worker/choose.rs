@@ -7,7 +7,7 @@ use tollgate_payment::{
     BatchId, BatchRow, Limit, OwnerKey, PaymentKeys, PaymentRow, PaymentState, RowKey, SpenderKey,
     command::Claim, port::Rail,
 };
-use tollgate_x402::{Address, Authorization, Clock, Exact, Timestamp};
+use tollgate_x402::{Address, Authorization, Clock, Timestamp};
 
 use super::{Worker, WorkerError};
 
@@ -127,13 +127,7 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
     /// Whether an authorization pays what this worker settles for: after a change of `payTo` the ledger holds charges
     /// that only a worker of the old one can settle.
     pub(super) fn is_payee(&self, signed: &Authorization) -> bool {
-        let payee = self.payee();
-        match signed {
-            Authorization::Allowance(signed) => signed.spender == payee,
-            Authorization::Once(signed) => signed.to == payee && signed.facilitator == payee,
-            Authorization::Exact(Exact::Eip3009(signed)) => signed.to == payee,
-            Authorization::Exact(Exact::Permit2(signed)) => signed.to == payee,
-        }
+        self.config.payees.admit(signed, self.payee())
     }
 
     pub(super) fn payee(&self) -> Address {
