@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use tollgate_x402::{Address, Bytes, ChainId};
 
-use crate::TransactionRequest1559;
+use crate::{BlockTag, Chain, ChainError, TransactionRequest1559, endpoint::Endpoint};
 
 /// A call to simulate (`eth_call`, `eth_estimateGas`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +16,9 @@ pub struct CallRequest {
     pub input: Bytes,
     /// The most gas, or as much as the node gives.
     pub gas: Option<u64>,
+    /// The price, in wei a unit of gas: a node then looks whether the caller could pay it. `None`: none, which a contract
+    /// can tell from a transaction.
+    pub gas_price: Option<u128>,
 }
 
 impl Serialize for CallRequest {
@@ -29,6 +32,9 @@ impl Serialize for CallRequest {
         }
         if let Some(gas) = &self.gas {
             map.serialize_entry("gas", &format_args!("{gas:#x}"))?;
+        }
+        if let Some(price) = &self.gas_price {
+            map.serialize_entry("gasPrice", &format_args!("{price:#x}"))?;
         }
         map.serialize_entry("input", &self.input)?;
         map.end()
@@ -56,6 +62,7 @@ impl Call {
             to: Some(self.to),
             input: self.input.clone(),
             gas: Some(self.gas_limit),
+            gas_price: None,
         }
     }
 
@@ -76,4 +83,36 @@ impl Call {
             input: self.input,
         }
     }
+}
+
+impl Chain {
+    /// Which of these calls revert, each simulated for itself, in one round trip. One node's word, and a hint.
+    ///
+    /// # Errors
+    /// Those of the transport; and where a call fails otherwise than by reverting.
+    pub async fn reverts(
+        &self,
+        requests: &[CallRequest],
+        block: BlockTag,
+    ) -> Result<Vec<bool>, ChainError> {
+        self.first(|endpoint| reverts_of(endpoint, requests, block))
+            .await
+    }
+}
+
+async fn reverts_of(
+    endpoint: &Endpoint,
+    requests: &[CallRequest],
+    block: BlockTag,
+) -> Result<Vec<bool>, ChainError> {
+    let calls = requests.iter().map(|request| (request, block)).collect();
+    let answers: Vec<Result<Bytes, ChainError>> = endpoint.batch_each("eth_call", calls).await?;
+    answers
+        .into_iter()
+        .map(|answer| match answer {
+            Ok(_) => Ok(false),
+            Err(ChainError::Reverted { .. }) => Ok(true),
+            Err(error) => Err(error),
+        })
+        .collect()
 }

@@ -197,6 +197,44 @@ impl Endpoint {
         }
     }
 
+    /// The same, with an answer or an error for each.
+    pub(crate) async fn batch_each<P: RpcSend, R: RpcRecv>(
+        &self,
+        method: &'static str,
+        all: Vec<P>,
+    ) -> Result<Vec<Result<R, ChainError>>, ChainError> {
+        if !matches!(all.as_slice(), [_] | [])
+            && let Some(client) = self.client()
+        {
+            self.counter.add(&vec![method; all.len()]);
+            let sending = async {
+                let mut batch = client.new_batch();
+                let waiters = all
+                    .iter()
+                    .map(|params| batch.add_call::<P, R>(method, params))
+                    .collect::<Result<Vec<_>, _>>()?;
+                batch.send().await?;
+                let mut answers = Vec::with_capacity(waiters.len());
+                for waiter in waiters {
+                    let answer = waiter.await;
+                    answers.push(answer.map_err(|error| self.error(RpcFailure::Rpc(error))));
+                }
+                Ok::<_, TransportError>(answers)
+            };
+            match timeout(self.limit, sending).await {
+                Ok(Ok(answers)) => return Ok(answers),
+                Ok(Err(error)) if refuses_batches(&error) => {}
+                Ok(Err(error)) => return Err(self.error(RpcFailure::Rpc(error))),
+                Err(_) => return Err(self.error(RpcFailure::Timeout)),
+            }
+        }
+        let mut answers = Vec::with_capacity(all.len());
+        for params in all {
+            answers.push(self.call(method, params).await);
+        }
+        Ok(answers)
+    }
+
     async fn send_batch<P: RpcSend, R: RpcRecv>(
         &self,
         method: &'static str,

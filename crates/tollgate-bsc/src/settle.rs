@@ -249,11 +249,21 @@ pub fn simulate(settler: Address, item: &SettleItem) -> CallRequest {
         Encoded::Eip3009(item) => Settler::runEip3009Call { item }.abi_encode(),
         Encoded::Permit2Exact(item) => Settler::runPermit2ExactCall { item }.abi_encode(),
     };
+    let input: Bytes = input.into();
+    let gas = match item {
+        SettleItem::Allowance { permit: None, .. } => GAS_ALLOWANCE,
+        SettleItem::Allowance { .. } => GAS_ALLOWANCE.saturating_add(GAS_PERMIT),
+        SettleItem::Once { .. } => GAS_ONCE,
+        SettleItem::Exact(Exact::Eip3009(_)) => GAS_EIP3009,
+        SettleItem::Exact(Exact::Permit2(_)) => GAS_PERMIT2_EXACT,
+    };
     CallRequest {
         from: Some(settler),
         to: Some(settler),
-        input: input.into(),
-        gas: None,
+        // As much as the item gets in a batch, and what a transaction costs before it runs.
+        gas: Some(Items::default().transaction_gas(&input).saturating_add(gas)),
+        gas_price: None,
+        input,
     }
 }
 

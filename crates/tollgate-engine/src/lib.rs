@@ -11,14 +11,15 @@
     )
 )]
 
-mod facilitate;
 mod audit;
+mod facilitate;
 mod hold;
 mod ids;
 mod market;
 mod payees;
 mod policy;
 mod rail;
+mod reconcile;
 mod recover;
 mod replay;
 mod status;
@@ -26,14 +27,15 @@ mod till;
 mod verifier;
 mod worker;
 
-pub use facilitate::{Desk, DeskConfig};
 pub use audit::{ChainAuditError, Invariant, PAID_OFF, Report, audit, audit_chain};
+pub use facilitate::{Desk, DeskConfig};
 pub use hold::EngineHold;
 pub use ids::Ids;
 pub use market::{Market, Markets};
 pub use payees::Payees;
 pub use policy::Policy;
-pub use rail::{OwnRail, RailConfig};
+pub use rail::{OwnRail, RailConfig, Worth};
+pub use reconcile::{Movement, ReconcileConfig, ReconcileError, Reconciled, reconcile};
 pub use recover::recover;
 pub use status::status;
 pub use till::{Cashier, CashierConfig};

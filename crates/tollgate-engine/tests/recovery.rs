@@ -253,16 +253,11 @@ async fn a_key_that_was_used_elsewhere_sends_nothing() {
         }
         for _ in 0..3 {
             let refused = world.worker.tick().await.unwrap_err();
-            assert!(
-                matches!(
-                    refused,
-                    WorkerError::ForeignNonce {
-                        chain: 2,
-                        ledger: 1
-                    }
-                ),
-                "{refused}"
-            );
+            let WorkerError::Halted(halt) = &refused else {
+                panic!("{refused}");
+            };
+            assert!(halt.reason.contains("counted 2"), "{refused}");
+            assert!(refused.to_string().contains("reconcile"), "{refused}");
             world.pass(5).await;
         }
     }
@@ -287,13 +282,17 @@ async fn a_nonce_that_a_stranger_took_stops_the_account_and_loses_nothing() {
         world.pass(1).await;
         stopped = matches!(
             world.worker.tick().await,
-            Err(WorkerError::ForeignTransaction { nonce: 0 })
+            Err(WorkerError::Halted(halt)) if halt.reason.contains("nonce 0")
         );
     }
     assert!(stopped);
     assert_eq!(world.state(id).await, PaymentState::Accepted);
     assert_eq!(world.received().await, Amount::ZERO);
-    // A person has looked.
+    // It outlives a restart, until a person has looked.
+    world.crash().await;
+    let stopped = world.worker.tick().await.unwrap_err();
+    assert!(matches!(stopped, WorkerError::Halted(_)), "{stopped}");
+    world.resume().await;
     world.crash().await;
     world.settle().await;
     world.all_final(&[id]).await;

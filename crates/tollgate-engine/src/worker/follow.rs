@@ -2,9 +2,9 @@
 
 use tollgate_ledger::{Store, StoreError};
 use tollgate_payment::{
-    BatchRow, BatchState, Instruction, Refusal, Submission,
+    BatchRow, BatchState, Instruction, PaymentState, Refusal, RowKey, Submission,
     command::{Conclude, Fate, Included, ItemFate, Seal, Submitted},
-    port::{Rail, Trace},
+    port::{Rail, RailError, Rehearsal, Trace},
 };
 use tollgate_x402::{Address, Clock, Timestamp};
 
@@ -44,7 +44,15 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             };
             return self.conclude(batch, fate).await;
         }
-        match self.rail.trace(batch).await? {
+        let trace = match self.rail.trace(batch).await {
+            // It outlives a restart: whoever looks next may see nothing of it.
+            Err(RailError::Ahead(reason)) => {
+                self.stop(reason).await?;
+                return Ok(false);
+            }
+            trace => trace?,
+        };
+        match trace {
             Trace::Final(_) if blocked => {}
             Trace::Final(fate) => {
                 if fate.transaction.is_none()
@@ -152,7 +160,7 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
         };
         let due = match last.sent {
             None => true,
-            Some((at, Submission::NotSent)) => now.since(at) >= RETRY_REFUSED,
+            Some((at, Submission::NotSent | Submission::Invalid)) => now.since(at) >= RETRY_REFUSED,
             Some((at, _)) => now.since(at) >= self.config.resend_after,
         };
         let replace = match last.sent {
@@ -162,10 +170,14 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             _ => now.since(last.stored) >= self.config.replace_after,
         };
         if replace && batch.signer == self.config.signer {
-            let replacement = self
-                .rail
-                .prepare(batch, last.nonce, Some(last.gas_price))
-                .await;
+            let hopeless = matches!(last.sent, Some((_, Submission::Invalid)));
+            let replacement = if hopeless || last.void {
+                // No node will ever take it, and every later nonce waits for this one.
+                self.rail.void(batch, last.nonce, last.gas_price).await
+            } else {
+                let above = Some(last.gas_price);
+                self.rail.prepare(batch, last.nonce, above).await
+            };
             match replacement {
                 Ok(instruction) => {
                     let sealed = self.seal(batch, instruction).await?;
@@ -188,12 +200,49 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
         let Some(nonce) = self.led.as_ref().map(|led| led.next_nonce) else {
             return Ok(());
         };
+        if let Some(fate) = self.rehearse(batch).await? {
+            // What would not fail is due again at once, without what would.
+            self.conclude(batch, fate).await?;
+            return Ok(());
+        }
         let instruction = self.rail.prepare(batch, nonce, None).await?;
         let sealed = self.seal(batch, instruction).await?;
         if let Some(led) = &mut self.led {
             led.next_nonce = nonce.saturating_add(1);
         }
         self.submit(&sealed).await
+    }
+
+    /// Simulates a batch before gas is spent on it: the fate of one that would fail in part. What has failed so often
+    /// that this is the last time is tried on the chain, which alone makes a charge lost.
+    async fn rehearse(&self, batch: &BatchRow) -> Result<Option<Fate>, WorkerError> {
+        if !self.config.rehearse {
+            return Ok(None);
+        }
+        let Rehearsal::Items(mut items) = self.rail.rehearse(batch).await? else {
+            return Ok(None);
+        };
+        let names = batch.payments().map(|keys| RowKey::Payment(keys.id));
+        let rows = self.store.read(names.collect()).await?;
+        let last = self.config.attempts.saturating_sub(1);
+        for (item, fate) in batch.items.iter().zip(&mut items) {
+            let decisive = item.payments().iter().any(|keys| {
+                rows.payment(&keys.id).is_some_and(|payment| {
+                    matches!(payment.state, PaymentState::Claimed { attempts, .. } if attempts >= last)
+                })
+            });
+            if decisive && matches!(fate, ItemFate::Deferred(_)) {
+                *fate = ItemFate::Untried;
+            }
+        }
+        if items.iter().all(|fate| *fate == ItemFate::Untried) {
+            return Ok(None);
+        }
+        Ok(Some(Fate {
+            transaction: None,
+            block: 0,
+            items,
+        }))
     }
 
     /// Stores what was signed, if this worker still leads the account.

@@ -17,8 +17,7 @@ use std::{
 use tokio::sync::{Notify, watch};
 use tollgate_ledger::{Store, StoreError};
 use tollgate_payment::{
-    BatchItem, BatchRow, Credit, Halt, Refusal, SignerKey,
-    command::Commit,
+    BatchItem, Credit, Halt, SignerKey,
     port::{Rail, RailError},
 };
 use tollgate_x402::{Address, Clock};
@@ -63,6 +62,8 @@ pub struct WorkerConfig {
     pub lease: u64,
     /// No other process shares the ledger: at its first tick the worker takes the account from whoever had it.
     pub sole: bool,
+    /// Whether a batch is simulated before it is signed.
+    pub rehearse: bool,
     /// How often undecided batches are looked at: the block time.
     pub poll: Duration,
     /// How often ripe queues are looked for when nothing is undecided.
@@ -95,6 +96,7 @@ impl WorkerConfig {
             backoff: 3,
             lease: 6,
             sole: false,
+            rehearse: true,
             poll: block_time,
             idle: Duration::from_secs(1),
         }

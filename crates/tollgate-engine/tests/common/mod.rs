@@ -24,6 +24,7 @@ use tollgate_engine::{
 use tollgate_ledger::{MemoryStore, Store};
 use tollgate_payment::{
     Ask, Credit, Offer, Permit2Terms, Pricing, RequestBinding, SignerKey, Terms,
+    command::Resume,
     port::{Admission, AdmitError, Hold, Till},
 };
 use tollgate_x402::{
@@ -154,6 +155,8 @@ pub(crate) fn worker_config(setup: &Setup, market: &Market, operator: usize) -> 
         Duration::from_millis(450),
     );
     config.credit.insert(USD1, setup.credit.clone());
+    // A crash leaves nobody at work.
+    config.sole = true;
     config
 }
 
@@ -251,6 +254,24 @@ impl World {
         )
         .await;
         self.worker.recover(self.epoch).await.unwrap();
+    }
+
+    /// A person has looked at why the account stands still, and lets it go on.
+    pub(crate) async fn resume(&self) {
+        let operator = DEV_ACCOUNTS[OPERATOR].address;
+        let count = self
+            .reader
+            .transaction_count(operator, BlockTag::Latest)
+            .await
+            .unwrap();
+        let resume = Resume {
+            signer: SignerKey {
+                chain: ChainId::DEV,
+                operator,
+            },
+            chain_nonce: count,
+        };
+        self.store.transact(resume).await.unwrap();
     }
 
     pub(crate) fn now(&self) -> Timestamp {
