@@ -6,14 +6,14 @@ use tokio::sync::Notify;
 use tollgate_eip712::digest;
 use tollgate_ledger::{CurrentRun, Outage, Store, StoreError};
 use tollgate_payment::{
-    Ask, AuthorizationKey, ExposureKey, FundsBound, IdentifierKey, Offer, OwnerKey, PaymentKeys,
-    Pricing, Refusal, RequestBinding, Retention, Terms,
+    Ask, AuthorizationKey, Command as _, ExposureKey, FundsBound, IdentifierKey, Offer, OwnerKey,
+    PaymentKeys, Pricing, Refusal, RequestBinding, Retention, Terms,
     command::{Naming, Reserve},
-    port::{Admission, AdmitError, Admitted, Replay, Till, Verifier, VerifyError},
+    port::{Admission, AdmitError, Admitted, Kept, Replay, Till, Verifier, VerifyError},
 };
 use tollgate_x402::{
     Address, Authorization, Clock, ErrorCode, Exact, Extensions, Identifier, MatchError, PaymentId,
-    PaymentIdentifier, PaymentPayload,
+    PaymentIdentifier, PaymentPayload, PaymentStatus,
 };
 
 use crate::{
@@ -109,12 +109,9 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
         &self.inner.config.markets
     }
 
-    /// The authorization that a payment carries, good for one of our entries in all but its funds.
-    fn verify(
-        &self,
-        offer: &Offer,
-        payment: &PaymentPayload,
-    ) -> Result<(Authorization, &Market), AdmitError> {
+    /// The authorization that a payment carries, good for one of our entries in all but its funds, and perhaps its
+    /// deadline.
+    fn verify(&self, offer: &Offer, payment: &PaymentPayload) -> Result<Verified<'_>, AdmitError> {
         let mut best: Option<MatchError> = None;
         for (entry, terms) in offer.entries() {
             let authorization = match payment.authorization_for(entry) {
@@ -130,10 +127,17 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
             let Some(market) = self.inner.config.markets.of(terms.chain, terms.token) else {
                 continue;
             };
-            self.accept(terms, &authorization, offer.pricing)?;
+            let identifier = payment.extensions().payment_identifier();
+            let identifier = identifier.and_then(|identifier| identifier.id.clone());
+            let late = self.accept(terms, &authorization, offer.pricing, identifier.as_ref())?;
             tollgate_eip712::verify(&authorization, &market.domain)
                 .map_err(|error| refused(signature_code(&authorization), error.to_string()))?;
-            return Ok((authorization, market));
+            return Ok(Verified {
+                authorization,
+                market,
+                identifier,
+                late,
+            });
         }
         let code = best.map_or(ErrorCode::InvalidPaymentRequirements, MatchError::code);
         Err(refused(
@@ -257,21 +261,54 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
         let (chain, token) = (authorization.chain(), authorization.token());
         let market = self.inner.config.markets.of(chain, token);
         let market = market.ok_or_else(|| refused(code, code.advice()))?;
-        self.accept(&market.terms, &authorization, pricing)?;
+        let late = self.accept(&market.terms, &authorization, pricing, identifier)?;
         let reserve = self.reserve(pricing, authorization, market, request, identifier)?;
-        self.lend(reserve, version).await
+        match late {
+            None => self.lend(reserve, version).await,
+            Some(code) => self.recall(reserve, version, code).await,
+        }
     }
 
+    /// Whether an authorization is good, all but its signature and its funds. One whose deadline alone is over or near
+    /// pays for nothing, but may ask for what it paid for before: then its code is given.
     fn accept(
         &self,
         terms: &Terms,
         authorization: &Authorization,
         pricing: Pricing,
-    ) -> Result<(), AdmitError> {
+        identifier: Option<&Identifier>,
+    ) -> Result<Option<ErrorCode>, AdmitError> {
         let now = self.inner.clock.now();
-        terms
-            .accept(authorization, pricing, now, self.inner.config.margin)
-            .map_err(|code| refused(code, code.advice()))
+        let repeatable =
+            identifier.is_some() || !matches!(authorization, Authorization::Allowance(_));
+        match terms.accept(authorization, pricing, now, self.inner.config.margin) {
+            Ok(()) => Ok(None),
+            Err(
+                code @ (ErrorCode::PaymentExpired
+                | ErrorCode::Permit2Deadline
+                | ErrorCode::ValidBefore),
+            ) if repeatable => Ok(Some(code)),
+            Err(code) => Err(refused(code, code.advice())),
+        }
+    }
+
+    /// Looks for what a payment paid for that is too late to pay for anything.
+    async fn recall(
+        &self,
+        reserve: Reserve,
+        version: u8,
+        code: ErrorCode,
+    ) -> Result<Admission<EngineHold<S>>, AdmitError> {
+        let rows = self.inner.store.read(reserve.rows()).await;
+        let rows = rows.map_err(|error| unrecorded(&error, &reserve.authorization))?;
+        match reserve.admitted(&rows, self.inner.clock.now()) {
+            None => Err(refused(code, code.advice())),
+            Some(id) => match self.earlier(id, &reserve.authorization).await? {
+                Earlier::Serving => Err(in_flight(&reserve.authorization)),
+                Earlier::Ended(status, answer) => Ok(again(*status, version, answer)),
+                Earlier::Nothing => Err(refused(code, code.advice())),
+            },
+        }
     }
 
     /// Reserves; reads the chain once, if the ledger needs to know of the payer's funds. A request that was admitted
@@ -300,11 +337,7 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
                     match self.earlier(id, authorization).await? {
                         Earlier::Serving => return Err(in_flight(authorization)),
                         Earlier::Ended(status, answer) => {
-                            return Ok(Admission::Replay(Box::new(Replay {
-                                status: *status,
-                                version,
-                                answer,
-                            })));
+                            return Ok(again(*status, version, answer));
                         }
                         Earlier::Nothing => match &mut reserve.identifier {
                             Some(naming) if refusal == Refusal::Named(id) => {
@@ -392,22 +425,44 @@ impl<S: Store, V: Verifier> Till for Cashier<S, V> {
         payment: PaymentPayload,
         request: RequestBinding,
     ) -> impl Future<Output = Result<Admission<Self::Hold>, AdmitError>> + Send {
-        let verified = self
-            .verify(offer, &payment)
-            .and_then(|(authorization, market)| {
-                let identifier = payment.extensions().payment_identifier();
-                let identifier = identifier.and_then(|identifier| identifier.id.as_ref());
-                Ok((
-                    self.reserve(offer.pricing, authorization, market, request, identifier)?,
-                    payment.version().number(),
-                ))
-            });
+        let verified = self.verify(offer, &payment).and_then(|verified| {
+            let Verified {
+                authorization,
+                market,
+                identifier,
+                late,
+            } = verified;
+            let identifier = identifier.as_ref();
+            let reserve =
+                self.reserve(offer.pricing, authorization, market, request, identifier)?;
+            Ok((reserve, late))
+        });
+        let version = payment.version().number();
         let this = self.clone();
         async move {
-            let (reserve, version) = verified?;
-            this.lend(reserve, version).await
+            match verified? {
+                (reserve, None) => this.lend(reserve, version).await,
+                (reserve, Some(code)) => this.recall(reserve, version, code).await,
+            }
         }
     }
+}
+
+/// A payment whose signature is good.
+struct Verified<'a> {
+    authorization: Authorization,
+    market: &'a Market,
+    identifier: Option<Identifier>,
+    /// The code of a deadline that is over or near.
+    late: Option<ErrorCode>,
+}
+
+fn again<H>(status: PaymentStatus, version: u8, answer: Kept) -> Admission<H> {
+    Admission::Replay(Box::new(Replay {
+        status,
+        version,
+        answer,
+    }))
 }
 
 /// How surely a mismatch is of the entry that the client meant.

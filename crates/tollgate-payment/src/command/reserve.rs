@@ -260,6 +260,15 @@ impl Naming {
 }
 
 impl Reserve {
+    /// The payment that admitted this very request before, by the payer's name for it or by a once or exact
+    /// authorization. It tells of what is known, and nothing is written.
+    pub fn admitted(&self, rows: &Rows, now: Timestamp) -> Option<PaymentId> {
+        let naming = self.identifier.as_ref();
+        let named = naming.map_or(Ok(()), |naming| naming.check(self.request, rows, now));
+        let claimed = || self.check_claim(rows.authorization(&self.keys.authorization));
+        named.and_then(|()| claimed()).err()?.payment()
+    }
+
     /// One once or exact authorization admits one request.
     fn check_claim(&self, known: Option<&AuthorizationRow>) -> Result<(), Refusal> {
         let (Some(row), AuthorizationKey::Claim { .. }) = (known, self.keys.authorization) else {
