@@ -206,3 +206,11 @@ contract Caller {
         require(ok, "two");
     }
 }
+
+/// An owner's code that says yes where it is only asked, and no where it counts: what a node calls without a
+/// transaction has no gas price.
+contract SimulationDetector {
+    function isValidSignature(bytes32, bytes calldata) external view returns (bytes4) {
+        return tx.gasprice == 0 ? this.isValidSignature.selector : bytes4(0);
+    }
+}
