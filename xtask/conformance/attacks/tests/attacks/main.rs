@@ -2,4 +2,6 @@
 //! most, in atomic units, and the test checks it.
 
 mod kit;
+mod permits;
 mod races;
+mod substitution;
