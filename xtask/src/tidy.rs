@@ -3,6 +3,7 @@
 mod crates;
 mod files;
 mod house;
+mod promises;
 mod source;
 
 use std::fmt;
@@ -47,6 +48,7 @@ const RULES: &[Rule] = &[
     ("locks", files::locks_hold_no_addresses),
     ("links", files::links_lead_somewhere),
     ("top", files::top_level_is_small),
+    ("promises", promises::named_tests_exist),
 ];
 
 /// What the rules look at.
