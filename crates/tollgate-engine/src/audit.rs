@@ -9,6 +9,7 @@ mod report;
 use tollgate_ledger::{RowKind, Store, StoreError};
 use tollgate_payment::{PaymentRow, Row, command::UNKNOWN};
 
+pub(crate) use chain::charged;
 pub use chain::{ChainAuditError, audit_chain};
 pub use report::{Invariant, Report};
 
