@@ -1,7 +1,9 @@
 //! Attacks on a whole gateway over a real EVM. One test is one named attack; its documentation says what was lost at
 //! most, in atomic units, and the test checks it.
 
+mod code;
 mod kit;
 mod permits;
 mod races;
 mod substitution;
+mod void;

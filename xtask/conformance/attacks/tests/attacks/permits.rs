@@ -8,7 +8,7 @@ use tollgate_x402::{Amount, Authorization, B256};
 use crate::kit::{Payer, Step, World, cents, tokens};
 
 /// Submits a permit as anybody can who saw it.
-async fn submit(world: &World, from: &Payer, signed: &Authorization) {
+pub(crate) async fn submit(world: &World, from: &Payer, signed: &Authorization) {
     let Authorization::Allowance(permit) = signed else {
         panic!("not a permit");
     };

@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use futures_util::{Stream, StreamExt, stream};
@@ -32,6 +33,8 @@ pub(crate) struct Script {
     plan: Mutex<Vec<Step>>,
     /// Answers that are being given.
     live: Arc<AtomicUsize>,
+    /// Gates at which an answer stood.
+    reached: Arc<AtomicUsize>,
 }
 
 impl Script {
@@ -43,6 +46,23 @@ impl Script {
     /// How often it was asked.
     pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
+    }
+
+    /// Waits until answers stood at so many gates in all.
+    pub(crate) async fn reach(&self, gates: usize) {
+        let reached = async {
+            while self.reached.load(Ordering::SeqCst) < gates {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), reached)
+            .await
+            .expect("no answer stands at the gate");
+    }
+
+    /// How many gates answers stood at.
+    pub(crate) fn reached(&self) -> usize {
+        self.reached.load(Ordering::SeqCst)
     }
 
     /// Answers that are being given now.
@@ -70,6 +90,7 @@ impl Upstream for Script {
         self.live.fetch_add(1, Ordering::SeqCst);
         let answer = Answer {
             live: Live(Arc::clone(&self.live), false),
+            reached: Arc::clone(&self.reached),
             plan: self.plan.lock().unwrap().clone().into(),
             left: request.max_output_tokens.unwrap_or(u32::MAX),
             said: 0,
@@ -89,6 +110,7 @@ impl Upstream for Script {
 
 struct Answer {
     live: Live,
+    reached: Arc<AtomicUsize>,
     plan: VecDeque<Step>,
     left: u32,
     said: u64,
@@ -107,7 +129,10 @@ impl Answer {
                     self.said += 1;
                     return Some(Ok(ChatEvent::text(" word".to_owned())));
                 }
-                Some(Step::Gate(gate)) => gate.acquire().await.unwrap().forget(),
+                Some(Step::Gate(gate)) => {
+                    self.reached.fetch_add(1, Ordering::SeqCst);
+                    gate.acquire().await.unwrap().forget();
+                }
                 Some(Step::Fail) => {
                     self.plan.clear();
                     self.live.1 = true;
