@@ -9,7 +9,7 @@ use tollgate_payment::{
 };
 use tollgate_x402::{Address, Authorization, Clock, Timestamp};
 
-use super::{Worker, WorkerError};
+use super::{Worker, WorkerConfig, WorkerError};
 
 impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
     /// Claims the next batch of ripe payments.
@@ -31,26 +31,21 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             })
             .collect();
         self.drop_closed(&mut ripe).await?;
-        let mut payments: Vec<PaymentKeys> = Vec::new();
-        let mut taken = 0_usize;
-        for (queue, total) in ripe {
-            if taken >= self.config.queues || payments.len() >= self.config.payments {
+        // Near deadlines before everything; else who waits longest. A payer who signs short deadlines gains nothing.
+        let late = now.plus(self.config.deadline_margin);
+        ripe.sort_by_key(|(queue, _)| {
+            let urgent = queue.deadline <= late;
+            (!urgent, if urgent { queue.deadline } else { queue.oldest })
+        });
+        let mut basket = Basket::of(&self.config, &ripe);
+        for (queue, total) in &ripe {
+            if basket.is_full() {
                 break;
             }
-            let mut ready = self.ready(&queue, total, now).await?;
-            ready.truncate(self.config.payments.saturating_sub(payments.len()));
-            if !queue.allowance {
-                // A once or exact payment is an item of its own.
-                ready.truncate(self.config.queues.saturating_sub(taken));
-            }
-            let items = if queue.allowance {
-                ready.len().min(1)
-            } else {
-                ready.len()
-            };
-            taken = taken.saturating_add(items);
-            payments.extend(ready);
+            let ready = self.ready(queue, *total, now).await?;
+            basket.add(queue, ready);
         }
+        let payments = basket.payments();
         if payments.is_empty() {
             return Ok(None);
         }
@@ -197,5 +192,84 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             }
             _ => false,
         }
+    }
+}
+
+/// What goes into a batch: each payer has its share, and what the others leave of theirs.
+struct Basket {
+    items: usize,
+    most_items: usize,
+    most_payments: usize,
+    /// Items of one payer, before others leave room.
+    share: usize,
+    /// Payments of one allowance, before others leave room.
+    share_payments: usize,
+    shares: BTreeMap<OwnerKey, usize>,
+    chosen: Vec<PaymentKeys>,
+    /// Above the shares: whether an allowance's, and the payments.
+    rest: Vec<(bool, Vec<PaymentKeys>)>,
+}
+
+impl Basket {
+    fn of(config: &WorkerConfig, ripe: &[(Queue, u64)]) -> Self {
+        let payers: BTreeSet<OwnerKey> = ripe.iter().map(|(queue, _)| queue.owner).collect();
+        let of = |all: usize| all.checked_div(payers.len()).unwrap_or(all).max(1);
+        Self {
+            items: 0,
+            most_items: config.queues,
+            most_payments: config.payments,
+            share: of(config.queues),
+            share_payments: of(config.payments),
+            shares: BTreeMap::new(),
+            chosen: Vec::new(),
+            rest: Vec::new(),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.items >= self.most_items || self.chosen.len() >= self.most_payments
+    }
+
+    fn add(&mut self, queue: &Queue, mut ready: Vec<PaymentKeys>) {
+        let room = self.most_payments.saturating_sub(self.chosen.len());
+        let used = self.shares.entry(queue.owner).or_default();
+        let left = self
+            .share
+            .saturating_sub(*used)
+            .min(self.most_items.saturating_sub(self.items));
+        // What is aggregated is one item, however many charges it pays.
+        let most = match (queue.allowance, left) {
+            (_, 0) => 0,
+            (true, _) => self.share_payments.min(room),
+            (false, left) => left.min(room),
+        };
+        let rest = ready.split_off(most.min(ready.len()));
+        let items = if queue.allowance {
+            ready.len().min(1)
+        } else {
+            ready.len()
+        };
+        *used = used.saturating_add(items);
+        self.items = self.items.saturating_add(items);
+        self.chosen.extend(ready);
+        if !rest.is_empty() {
+            self.rest.push((queue.allowance, rest));
+        }
+    }
+
+    /// The payments, those of one queue in their order.
+    fn payments(mut self) -> Vec<PaymentKeys> {
+        for (allowance, mut rest) in core::mem::take(&mut self.rest) {
+            let mut most = self.most_payments.saturating_sub(self.chosen.len());
+            if !allowance {
+                most = most.min(self.most_items.saturating_sub(self.items));
+            }
+            rest.truncate(most);
+            if !allowance {
+                self.items = self.items.saturating_add(rest.len());
+            }
+            self.chosen.extend(rest);
+        }
+        self.chosen
     }
 }
