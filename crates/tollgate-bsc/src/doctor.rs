@@ -15,6 +15,10 @@ use tollgate_x402::{Address, B256, Timestamp, U256};
 
 use crate::{BlockTag, CallRequest, Chain, ChainError};
 
+mod nodes;
+
+pub use nodes::{check_agreement, check_gas_money, check_gas_price, check_logs, check_sync_send};
+
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {

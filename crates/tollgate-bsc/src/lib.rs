@@ -40,8 +40,9 @@ pub use chain::{Chain, Sight};
 pub use config::ChainConfig;
 pub use counts::RpcCounts;
 pub use doctor::{
-    Check, Doctor, Outcome, SettlerTerms, check_account, check_chain, check_permit2, check_proxies,
-    check_settler, check_token, doctor,
+    Check, Doctor, Outcome, SettlerTerms, check_account, check_agreement, check_chain,
+    check_gas_money, check_gas_price, check_logs, check_permit2, check_proxies, check_settler,
+    check_sync_send, check_token, doctor,
 };
 pub use error::ChainError;
 pub use evidence::{Claim, Evidence, ItemEvidence, evidence};
