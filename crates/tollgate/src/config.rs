@@ -309,6 +309,14 @@ impl Source {
     /// # Errors
     /// The first mistake: not TOML, an unknown or missing key, or a value of another type.
     pub(crate) fn parse(&self) -> Result<Config, ConfigError> {
+        self.parse_as()
+    }
+
+    /// What the file holds, in the shape of another command's configuration.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub(crate) fn parse_as<T: serde::de::DeserializeOwned>(&self) -> Result<T, ConfigError> {
         toml::from_str(&self.text).map_err(|error| {
             let span = error.span().unwrap_or(0..0);
             self.error("", &span, error.message().trim().replace('\n', "; "))

@@ -15,7 +15,7 @@ use crate::plan::{
 };
 
 /// Who of the accounts does what, by number.
-const OPERATOR: usize = 7;
+pub(crate) const OPERATOR: usize = 7;
 const ADMIN: usize = 8;
 const TREASURY: usize = 9;
 
@@ -118,14 +118,7 @@ impl DevWorld {
             listen,
             public_url,
             description: "LLM inference".to_owned(),
-            chain: ChainPlan {
-                id: self.chain_id,
-                rpc: vec![self.rpc_url()],
-                agreement: 1,
-                block_time: Duration::from_millis(450),
-                gas_floor: 50_000_000,
-                gas_cap: 5_000_000_000,
-            },
+            chain: self.chain_plan(),
             operator: LocalWallet::from_bytes(&operator.0)?,
             settler: Some(self.settler),
             treasury: None,
@@ -136,10 +129,7 @@ impl DevWorld {
             }],
             credit: CreditPlan::default(),
             allowances: PolicyPlan::AtOnce,
-            ledger: LedgerPlan {
-                path: self.ledger_path(),
-                id: Some(self.ledger_id),
-            },
+            ledger: self.ledger_plan(),
             upstreams: Vec::new(),
             models: vec![ModelPlan {
                 name: "tollgate/echo".to_owned(),
@@ -158,6 +148,26 @@ impl DevWorld {
             drain: Duration::from_secs(20),
             connections: 4_096,
         })
+    }
+
+    /// How to reach the chain.
+    pub(crate) fn chain_plan(&self) -> ChainPlan {
+        ChainPlan {
+            id: self.chain_id,
+            rpc: vec![self.rpc_url()],
+            agreement: 1,
+            block_time: Duration::from_millis(450),
+            gas_floor: 50_000_000,
+            gas_cap: 5_000_000_000,
+        }
+    }
+
+    /// A ledger that ends with this world.
+    pub(crate) fn ledger_plan(&self) -> LedgerPlan {
+        LedgerPlan {
+            path: self.ledger_path(),
+            id: Some(self.ledger_id),
+        }
     }
 
     pub(crate) fn rpc_url(&self) -> String {

@@ -9,6 +9,7 @@ mod config;
 mod demo;
 mod dev;
 mod devchain;
+mod facilitator;
 mod plan;
 mod run;
 mod seller;
@@ -48,6 +49,8 @@ enum Command {
     Serve(serve::Serve),
     /// Ask a gateway a question, and pay for the answer
     Chat(chat::Chat),
+    /// Run a facilitator: verify other sellers' x402 payments and settle them
+    Facilitator(facilitator::Facilitator),
     /// Run the development chain alone
     Devchain(devchain::Devchain),
 }
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
             Command::Demo(command) => command.run().await,
             Command::Serve(command) => command.run().await,
             Command::Chat(command) => command.run().await,
+            Command::Facilitator(command) => command.run().await,
             Command::Devchain(command) => command.run().await,
         }
     });

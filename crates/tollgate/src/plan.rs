@@ -10,7 +10,7 @@ use tollgate_price::{DollarRates, Rates, amount_from_dollars};
 use tollgate_x402::{Address, Amount, B256, ChainId};
 use toml::Spanned;
 
-use crate::config::{Config, ConfigError, Source};
+use crate::config::{ChainSection, Config, ConfigError, LedgerSection, Source};
 
 /// The name of the built-in engine among upstreams.
 pub(crate) const ECHO: &str = "echo";
@@ -198,7 +198,7 @@ impl Plan {
         source: &Source,
         environment: &BTreeMap<String, String>,
     ) -> Result<Self, ConfigError> {
-        let chain = chain(&config, source)?;
+        let chain = chain(&config.chain, source)?;
         let operator_key = &config.seller.operator_key;
         let operator = source.secret("seller.operator_key", operator_key, environment)?;
         let operator = LocalWallet::from_hex(&operator)
@@ -248,7 +248,7 @@ impl Plan {
             tokens,
             credit: credit(&config, source)?,
             allowances: policy(&config, source)?,
-            ledger: ledger(&config, source)?,
+            ledger: ledger(&config.ledger, source)?,
             upstreams,
             models,
             body_bytes: config.limits.body_bytes,
@@ -266,8 +266,8 @@ fn dollars(source: &Source, key: &str, value: &Spanned<String>) -> Result<String
     }
 }
 
-fn chain(config: &Config, source: &Source) -> Result<ChainPlan, ConfigError> {
-    let section = &config.chain;
+/// The chain of a configuration.
+pub(crate) fn chain(section: &ChainSection, source: &Source) -> Result<ChainPlan, ConfigError> {
     let gwei = |key: &str, value: &Spanned<String>| {
         let wei = amount_from_dollars(value.get_ref(), 9)
             .map_err(|error| source.at(key, value, error))?;
@@ -382,8 +382,9 @@ fn tokens(config: &Config, source: &Source, chain: ChainId) -> Result<Vec<TokenP
     Ok(tokens)
 }
 
-fn ledger(config: &Config, source: &Source) -> Result<LedgerPlan, ConfigError> {
-    let id = match &config.ledger.id {
+/// The ledger of a configuration.
+pub(crate) fn ledger(section: &LedgerSection, source: &Source) -> Result<LedgerPlan, ConfigError> {
+    let id = match &section.id {
         None => None,
         Some(id) => Some(id.get_ref().parse::<B256>().map_err(|_| {
             source.at(
@@ -394,7 +395,7 @@ fn ledger(config: &Config, source: &Source) -> Result<LedgerPlan, ConfigError> {
         })?),
     };
     Ok(LedgerPlan {
-        path: config.ledger.path.clone(),
+        path: section.path.clone(),
         id,
     })
 }

@@ -167,7 +167,7 @@ async fn connect(plan: &Plan) -> anyhow::Result<Chain> {
         .with_context(|| format!("chain {} cannot be reached", plan.chain.id))
 }
 
-fn open_ledger(plan: &LedgerPlan, clock: Arc<dyn Clock>) -> anyhow::Result<SqliteStore> {
+pub(crate) fn open_ledger(plan: &LedgerPlan, clock: Arc<dyn Clock>) -> anyhow::Result<SqliteStore> {
     let id = plan
         .id
         .unwrap_or_else(|| B256::from(rand::random::<[u8; 32]>()));
