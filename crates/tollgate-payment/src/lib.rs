@@ -21,7 +21,7 @@ mod refusal;
 mod row;
 mod store;
 
-pub use history::PaidHistory;
+pub use history::{DailySums, PaidHistory};
 pub use key::{
     AuthorizationKey, BatchId, ExposureKey, IdentifierKey, OwnerKey, PaymentKeys, RowKey,
     SignerKey, SpenderKey,

@@ -23,7 +23,8 @@ pub struct Credit {
     pub in_flight_proven: u32,
     /// The history from which a payer counts as proven.
     pub proven: Amount,
-    /// The most that may be open and unsettled above payers' own paid history, of all payers together.
+    /// The most that may be open and unsettled above payers' own paid history, of all payers together. What was lost
+    /// above it counts for 30 days.
     pub exposure: Amount,
     /// Seconds for which a balance that was read stays good.
     pub view_age: u64,

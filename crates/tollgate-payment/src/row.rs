@@ -6,7 +6,7 @@ use tollgate_x402::{
 };
 
 use crate::{
-    history::PaidHistory,
+    history::{DailySums, PaidHistory},
     key::{
         AuthorizationKey, BatchId, ExposureKey, IdentifierKey, OwnerKey, PaymentKeys, RowKey,
         SignerKey, SpenderKey,
@@ -556,4 +556,8 @@ pub struct ExposureRow {
     pub key: ExposureKey,
     /// The sum of the unproven parts of everything open and unsettled.
     pub used: Amount,
+    /// The unproven parts of what was lost, by day. They count as what is open does: else each new address of one and
+    /// the same thief would be lent anew what the last one did not pay.
+    #[serde(default, skip_serializing_if = "DailySums::is_empty")]
+    pub lost: DailySums,
 }

@@ -345,6 +345,10 @@ impl Books<'_> {
         let freed = payment.unproven.min(amount);
         exposure.used = difference(exposure.used, freed, "the exposure is below its payments'")?;
         payment.unproven = difference(payment.unproven, freed, "the unproven part is too small")?;
+        if !paid {
+            // Who lent it to one address does not lend it again to the next.
+            exposure.lost.add(freed, self.now);
+        }
         self.rows.put(Row::Exposure(exposure));
 
         let mut entry = |debit, credit| {

@@ -130,6 +130,9 @@ impl Command for Settled {
             payment.unproven,
             "the exposure is below its payments'",
         )?;
+        // Of a part, the unproven end is what is missing.
+        let missing = payment.charge.saturating_sub(amount);
+        exposure.lost.add(payment.unproven.min(missing), now);
         payment.unproven = Amount::ZERO;
         payment.charge = amount;
         payment.reserved = payment.reserved.max(amount);

@@ -4,6 +4,7 @@ use tollgate_x402::{Allowance, Amount, Authorization, B256, PaymentId, Timestamp
 
 use super::sum;
 use crate::{
+    history::DailySums,
     key::{AuthorizationKey, ExposureKey, IdentifierKey, OwnerKey, PaymentKeys, RowKey},
     policy::{Credit, Retention},
     refusal::{CreditBound, FundsBound, Refusal},
@@ -446,7 +447,7 @@ impl Reserve {
         let global = self
             .credit
             .exposure
-            .saturating_sub(exposure.used)
+            .saturating_sub(exposure.at_risk(now))
             .saturating_add(proven);
         let reserved = self.worst.min(money).min(credit).min(global);
         if reserved < self.least || reserved.is_zero() && !self.worst.is_zero() {
@@ -485,7 +486,14 @@ impl ExposureRow {
         Self {
             key,
             used: Amount::ZERO,
+            lost: DailySums::new(),
         }
+    }
+
+    /// What counts against the global bound, in atomic units: what is open above payers' own paid history, and what was
+    /// lost of it in the last 30 days.
+    pub fn at_risk(&self, now: Timestamp) -> Amount {
+        self.used.saturating_add(self.lost.sum(now))
     }
 }
 
