@@ -73,6 +73,10 @@ mod tests {
         assert_eq!(history.paid(Timestamp(29 * DAY)), Amount::from(12u64));
         assert_eq!(history.paid(Timestamp(30 * DAY)), Amount::from(7u64));
         history.add(Amount::from(1u64), Timestamp(31 * DAY));
-        assert_eq!(history.0.0.len(), 1, "days that no longer count are dropped");
+        assert_eq!(
+            history.0.0.len(),
+            1,
+            "days that no longer count are dropped"
+        );
     }
 }
