@@ -9,8 +9,10 @@ mod bench;
 mod ci;
 mod conformance;
 mod contracts;
+mod crash;
 mod fuzz;
 mod npm;
+mod postgres;
 mod shell;
 mod tidy;
 
@@ -33,8 +35,12 @@ enum Task {
     /// Run a command against a fresh anvil with the real Permit2 and our contracts, told by TOLLGATE_ANVIL_RPC,
     /// TOLLGATE_ANVIL_SETTLER and TOLLGATE_ANVIL_LEDGER_ID
     Anvil(conformance::OnAnvil),
+    /// Run a command against a fresh PostgreSQL, told by TOLLGATE_POSTGRES_URL
+    Postgres(postgres::OnPostgres),
     /// Measure the gateway beside what it stands in front of (docs/benchmarks.md)
     Bench(bench::Bench),
+    /// Kill real sellers at every step that matters, and hold their books against the chain (docs/crashes.md)
+    Crash(crash::Crash),
     /// Run the fuzz targets for a while, beginning with their corpora
     Fuzz(fuzz::Fuzz),
     /// Compile the Solidity of crates/tollgate-contracts; with --check, only compare with what is committed
@@ -48,7 +54,9 @@ fn main() -> ExitCode {
         Task::Tidy(task) => task.run(),
         Task::Conformance(task) => task.run(),
         Task::Anvil(task) => task.run(),
+        Task::Postgres(task) => task.run(),
         Task::Bench(task) => task.run(),
+        Task::Crash(task) => task.run(),
         Task::Fuzz(task) => task.run(),
         Task::Contracts(task) => task.run(),
     };

@@ -26,6 +26,11 @@ pub(crate) struct OnAnvil {
 }
 
 impl OnAnvil {
+    /// This command.
+    pub(crate) const fn of(command: Vec<String>) -> Self {
+        Self { command }
+    }
+
     /// Runs the command with the addresses of a fresh anvil in its environment.
     pub(crate) fn run(self) -> anyhow::Result<()> {
         npm::check_node()?;

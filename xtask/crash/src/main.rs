@@ -1,0 +1,171 @@
+//! Kills real sellers at every step that matters, starts them again, and holds their books against the chain.
+//!
+//! The sellers are processes of their own: the real till, paywall, ledger and worker over an anvil with the real Permit2.
+//! Nothing of the product knows of it: the places at which a process dies are between its ports.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a task speaks to the terminal"
+)]
+
+mod anvil;
+mod books;
+mod caller;
+mod dice;
+mod history;
+mod journal;
+mod ports;
+mod process;
+mod seller;
+mod shop;
+mod site;
+mod trigger;
+mod work;
+
+use std::{path::PathBuf, process::ExitCode, time::Instant};
+
+use anyhow::{Context, ensure};
+use clap::Parser;
+
+use crate::{
+    anvil::Anvil,
+    books::Tally,
+    history::World,
+    site::{POINTS, Point},
+};
+
+/// Kill sellers at every step that matters, and hold their books against the chain.
+#[derive(Parser)]
+#[command(name = "cargo xtask crash", bin_name = "cargo xtask crash")]
+struct Arguments {
+    /// Only this crash point (may be given several times)
+    #[arg(long, value_name = "N")]
+    point: Vec<u8>,
+    /// Only this seed
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// So many seeds of each point
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    seeds: u64,
+    /// Go on after a failure, and tell all of them at the end
+    #[arg(long)]
+    keep_going: bool,
+    /// Where ledgers, journals and logs are written. Default: the system's directory for such files
+    #[arg(long, value_name = "DIRECTORY")]
+    directory: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let done = if std::env::var_os(seller::LIFE).is_some() {
+        seller::live()
+    } else {
+        Arguments::parse().run()
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Arguments {
+    fn run(self) -> anyhow::Result<()> {
+        let points: Vec<&Point> = POINTS
+            .iter()
+            .filter(|point| self.point.is_empty() || self.point.contains(&point.number))
+            .collect();
+        ensure!(!points.is_empty(), "there is no such crash point");
+        let directory = match &self.directory {
+            Some(directory) => directory.clone(),
+            None => tempfile::Builder::new()
+                .prefix("tollgate-crash")
+                .tempdir()?
+                .keep(),
+        };
+        let world = World {
+            anvil: Anvil::prepared()?,
+            runtime: tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()?,
+            directory: directory.clone(),
+        };
+        let seeds = match self.seed {
+            Some(seed) => seed..seed + 1,
+            None => 0..self.seeds,
+        };
+        header();
+        let (mut all, mut failed) = (Tally::default(), Vec::new());
+        for point in points {
+            let began = Instant::now();
+            let mut tally = Tally::default();
+            for seed in seeds.clone() {
+                match history::run(&world, point, seed) {
+                    Ok(one) => tally.add(one),
+                    Err(error) if self.keep_going => failed.push(format!("{error:#}")),
+                    Err(error) => {
+                        let log = directory.join(format!("{}-{seed}/log", point.number));
+                        eprintln!("{}", history::tail(&log));
+                        return Err(error);
+                    }
+                }
+            }
+            row(&point.title(), &tally, began);
+            all.add(tally);
+        }
+        ensure!(
+            failed.is_empty(),
+            "{} histories failed:\n{}",
+            failed.len(),
+            failed.join("\n")
+        );
+        ensure!(
+            all.lost == 0 && all.double == 0,
+            "the books are not the chain: {all:?}"
+        );
+        println!(
+            "crash: {} histories, {} crashes, {} charges: 0 lost, 0 double, books = chain",
+            all.histories, all.crashes, all.charges
+        );
+        std::fs::remove_dir_all(&directory).context("the directory cannot be removed")
+    }
+}
+
+fn header() {
+    println!(
+        "    {:<32} {:>5} {:>7} {:>7} {:>8} {:>4} {:>6} {:>6} {:>13} {:>6}",
+        "point",
+        "seeds",
+        "crashes",
+        "charges",
+        "released",
+        "lost",
+        "double",
+        "unpaid",
+        "books = chain",
+        "s"
+    );
+}
+
+fn row(title: &str, tally: &Tally, began: Instant) {
+    let equal = if tally.lost == 0 && tally.double == 0 {
+        "yes"
+    } else {
+        "NO"
+    };
+    println!(
+        "    {:<32} {:>5} {:>7} {:>7} {:>8} {:>4} {:>6} {:>6} {:>13} {:>6.1}",
+        title,
+        tally.histories,
+        tally.crashes,
+        tally.charges,
+        tally.released,
+        tally.lost,
+        tally.double,
+        tally.unpaid,
+        equal,
+        began.elapsed().as_secs_f32()
+    );
+}

@@ -1,0 +1,131 @@
+//! A seller's process, from the parent's side.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{BufRead, BufReader},
+    os::unix::process::ExitStatusExt,
+    path::Path,
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+
+use crate::{
+    anvil::Anvil,
+    journal::{Event, Journal},
+    seller::{LIFE, Life},
+    site::Site,
+};
+
+/// How long a life may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often is looked for a line.
+const LOOK: Duration = Duration::from_millis(15);
+
+/// The chain that is mined, and the time between two blocks.
+pub(crate) type Mining<'a> = Option<(&'a Anvil, Duration)>;
+
+/// How a life ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// Killed where it was to be.
+    Crashed(Site),
+    /// Everything was asked for and settled.
+    Done,
+}
+
+/// A running seller. It is killed when this is dropped.
+pub(crate) struct Seller {
+    child: Child,
+    lines: Receiver<String>,
+    /// A seller whose parent closes this ends itself.
+    _stdin: Option<ChildStdin>,
+    journal: std::path::PathBuf,
+    began: Instant,
+    mined: Instant,
+}
+
+impl Seller {
+    pub(crate) fn start(life: &Life, log: &Path) -> anyhow::Result<Self> {
+        Self::start_by(Command::new(std::env::current_exe()?), life, log)
+    }
+
+    /// The same, by a command line that runs this program.
+    pub(crate) fn start_by(mut command: Command, life: &Life, log: &Path) -> anyhow::Result<Self> {
+        let log: File = OpenOptions::new().create(true).append(true).open(log)?;
+        let mut child = command
+            .env(LIFE, serde_json::to_string(life)?)
+            .env("RUST_LOG", "info")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .context("a seller cannot be started")?;
+        let stdout = child.stdout.take().context("no pipe")?;
+        let stdin = child.stdin.take();
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self {
+            child,
+            lines,
+            _stdin: stdin,
+            journal: life.journal.clone(),
+            began: Instant::now(),
+            mined: Instant::now(),
+        })
+    }
+
+    /// The next line, or nothing when it has ended; meanwhile blocks pass, if there is a chain to mine.
+    pub(crate) fn line(&mut self, mining: Mining<'_>) -> anyhow::Result<Option<String>> {
+        loop {
+            if self.began.elapsed() > PATIENCE {
+                let _ = self.child.kill();
+                bail!("a seller took longer than {} s", PATIENCE.as_secs());
+            }
+            if let Some((anvil, block)) = mining
+                && self.mined.elapsed() >= block
+            {
+                anvil.mine(1)?;
+                self.mined = Instant::now();
+            }
+            match self.lines.recv_timeout(LOOK) {
+                Ok(line) => return Ok(Some(line)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            }
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(mut self, mining: Mining<'_>) -> anyhow::Result<End> {
+        while self.line(mining)?.is_some() {}
+        let status = self.child.wait()?;
+        if status.success() {
+            return Ok(End::Done);
+        }
+        ensure!(
+            status.signal() == Some(9),
+            "a seller ended by itself: {status}"
+        );
+        match Journal::read(&self.journal)?.last() {
+            Some(Event::Crash { site }) => Ok(End::Crashed(*site)),
+            _ => bail!("a seller was killed by somebody else"),
+        }
+    }
+}
+
+impl Drop for Seller {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,285 @@
+//! One life of a seller, in a process of its own: the real till, ledger, worker and paywall, and its callers.
+
+use std::{
+    io::Write,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+use tollgate_bsc::{Chain, ChainConfig};
+use tollgate_contracts::{
+    addresses::{EXACT_PROXY, PERMIT2, UPTO_PROXY},
+    tokens::USD1,
+};
+use tollgate_eip712::LocalWallet;
+use tollgate_engine::{
+    Cashier, CashierConfig, ChainVerifier, Market, Markets, OwnRail, Policy, RailConfig, Worker,
+    WorkerConfig,
+};
+use tollgate_ledger::{CurrentRun, SqliteStore, Store};
+use tollgate_payment::{Credit, Permit2Terms, SignerKey, Terms};
+use tollgate_x402::{Address, Amount, B256, ChainId, Clock, Timestamp};
+
+use crate::{
+    caller,
+    journal::{Event, Journal},
+    ports::{MortalRail, MortalStore},
+    site::Site,
+    trigger::Trigger,
+    work::Signer,
+};
+
+/// Development account 7, from which the Settler takes settlements. Everybody has this key.
+pub(crate) const OPERATOR_KEY: &str =
+    "0x4bbbf85ce3377467afe5d46f804f221813b2bb87f24d81f60f1fcdbf7cbf4356";
+
+/// The variable in which a process is told what it is.
+pub(crate) const LIFE: &str = "TOLLGATE_CRASH_LIFE";
+
+/// The time between two looks of the worker, and between two blocks.
+const POLL: Duration = Duration::from_millis(30);
+
+/// Where a seller keeps its books.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Place {
+    /// A file.
+    Sqlite(PathBuf),
+}
+
+/// What a process is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Life {
+    /// Its number, from 0.
+    pub(crate) life: u32,
+    /// The seed of the history: payers and requests.
+    pub(crate) seed: u64,
+    pub(crate) rpc: String,
+    pub(crate) settler: Address,
+    pub(crate) treasury: Address,
+    pub(crate) ledger_id: B256,
+    pub(crate) place: Place,
+    pub(crate) journal: PathBuf,
+    /// The deadline of everything that is signed.
+    pub(crate) deadline: Timestamp,
+    /// Where it dies, and at the how manieth time.
+    pub(crate) dies: Option<(Site, u32)>,
+    /// Requests with a number below this are asked for.
+    pub(crate) requests: u32,
+    /// Seconds after which a transaction in no block is replaced.
+    pub(crate) replace_after: u64,
+}
+
+/// The system's clock.
+pub(crate) struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        Timestamp(since.map_or(0, |since| since.as_secs()))
+    }
+}
+
+/// Says a line to the parent.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    // A parent that has gone hears nothing, and its end is ours (`orphan`).
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// Ends this process when its parent has gone.
+fn orphan() {
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        std::process::exit(3);
+    });
+}
+
+/// Lives the life that the environment tells.
+pub(crate) fn live() -> anyhow::Result<()> {
+    orphan();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    let life: Life = serde_json::from_str(&std::env::var(LIFE)?)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        match &life.place {
+            Place::Sqlite(file) => {
+                let store = SqliteStore::open(file, life.ledger_id, Arc::new(SystemClock))?;
+                sell(&life, store).await
+            }
+        }
+    })
+}
+
+/// What is sold for, and how it is settled.
+fn market(life: &Life) -> Market {
+    let terms = Terms {
+        chain: ChainId::DEV,
+        token: USD1,
+        name: Signer::domain().name().map(str::to_owned),
+        version: Signer::domain().version().map(str::to_owned),
+        pay_to: life.settler,
+        amount: Amount::from(990_000_000_000_000_000_u64),
+        max_timeout: 86_400,
+        permit: true,
+        eip3009: true,
+        permit2: Some(Permit2Terms {
+            permit2: PERMIT2,
+            upto_proxy: Some(UPTO_PROXY),
+            exact_proxy: Some(EXACT_PROXY),
+            facilitator: life.settler,
+        }),
+    };
+    // Credit is not what is tried here: it never stands in the way.
+    let dollar = Amount::from(1_000_000_000_000_000_000_u64);
+    let mut credit = Credit::for_dollar(dollar);
+    credit.floor = Amount::from(u128::MAX);
+    credit.exposure = Amount::from(u128::MAX);
+    credit.in_flight = 1_000;
+    Market {
+        terms,
+        domain: Signer::domain(),
+        credit,
+        settler: true,
+        treasury: life.treasury,
+    }
+}
+
+async fn sell<S: Store>(life: &Life, store: S) -> anyhow::Result<()> {
+    let journal = Journal::open(&life.journal)?;
+    let trigger = Arc::new(Trigger::new(life.dies, journal.clone()));
+    let mut config = ChainConfig::new(ChainId::DEV, [life.rpc.clone()]);
+    config.block_time = POLL;
+    let chain = Chain::connect(config).await?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let store = MortalStore {
+        inner: store,
+        trigger: Arc::clone(&trigger),
+    };
+    let run = store.begin_run(4).await?;
+    let markets = Markets::new(vec![market(life)]);
+    let work = Arc::new(Notify::new());
+    // What was made in one second is in blocks whose times are one second apart, so that the chain's time runs ahead.
+    let verifier = ChainVerifier::new(chain.clone(), markets.clone(), Arc::clone(&clock), 600);
+    let config = CashierConfig {
+        markets,
+        run: CurrentRun::from(run),
+        margin: 720,
+        retention: tollgate_payment::Retention::default(),
+    };
+    let till = Cashier::new(
+        store.clone(),
+        verifier,
+        Arc::clone(&clock),
+        config,
+        Arc::clone(&work),
+    );
+    let worker = worker(life, &chain, &store, &clock, &trigger, work)?;
+    let recovered = worker.recover(run.epoch).await?;
+    journal.write(&Event::Life {
+        life: life.life,
+        recovered,
+    });
+    say("ready");
+    let (stop, stopped) = watch::channel(false);
+    let settling = tokio::spawn(settle(worker, journal.clone(), stopped));
+    let signer = Signer {
+        seed: life.seed,
+        domain: Signer::domain(),
+        pay_to: life.settler,
+        deadline: life.deadline,
+        chain,
+    };
+    caller::ask_for_everything(life, &till, signer, journal, trigger).await?;
+    say("served");
+    while !store.queues().await?.is_empty()
+        || !store.undecided().await?.is_empty()
+        || !store.abandoned(run.epoch).await?.is_empty()
+    {
+        tollgate_engine::recover(&store, run.epoch).await?;
+        store.renew(run.epoch).await?;
+        tokio::time::sleep(POLL).await;
+    }
+    stop.send_replace(true);
+    settling.await?;
+    store.end_run(run.epoch).await?;
+    say("done");
+    Ok(())
+}
+
+type Settling<S> = Worker<MortalStore<S>, MortalRail<OwnRail<LocalWallet>>, Arc<dyn Clock>>;
+
+fn worker<S: Store>(
+    life: &Life,
+    chain: &Chain,
+    store: &MortalStore<S>,
+    clock: &Arc<dyn Clock>,
+    trigger: &Arc<Trigger>,
+    work: Arc<Notify>,
+) -> anyhow::Result<Settling<S>> {
+    let wallet: LocalWallet = OPERATOR_KEY.parse().context("the operator's key")?;
+    let signer = SignerKey {
+        chain: ChainId::DEV,
+        operator: wallet.address(),
+    };
+    let rail = RailConfig {
+        settler: Some(life.settler),
+        treasury: life.treasury,
+        gas_floor: 50_000_000,
+        gas_cap: 5_000_000_000,
+    };
+    let rail = MortalRail {
+        inner: OwnRail::new(chain.clone(), wallet, Arc::clone(clock), rail),
+        trigger: Arc::clone(trigger),
+    };
+    let mut config = WorkerConfig::new(signer, Some(life.settler), Policy::AtOnce, POLL);
+    // Many batches rather than few.
+    config.queues = 5;
+    config.payments = 10;
+    config.idle = POLL;
+    config.resend_after = 1;
+    config.replace_after = life.replace_after;
+    config.lease = 2;
+    config.sole = matches!(life.place, Place::Sqlite(_));
+    Ok(Worker::new(
+        store.clone(),
+        rail,
+        Arc::clone(clock),
+        config,
+        work,
+    ))
+}
+
+/// Ticks, and says what every look came to, so that blocks can be counted against looks.
+async fn settle<S: Store>(
+    mut worker: Settling<S>,
+    journal: Journal,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut said = None;
+    loop {
+        let error = worker.tick().await.err().map(|error| error.to_string());
+        say("tick");
+        if let Some(error) = &error
+            && said.as_ref() != Some(error)
+        {
+            journal.write(&Event::Waits {
+                error: error.clone(),
+            });
+        }
+        said = error;
+        tokio::select! {
+            () = tokio::time::sleep(POLL) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}
