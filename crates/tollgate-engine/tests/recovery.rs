@@ -16,10 +16,11 @@ use tollgate_eip712::LocalWallet;
 use tollgate_engine::{Cashier, CashierConfig, ChainVerifier, OwnRail, Worker, WorkerError};
 use tollgate_ledger::{MemoryStore, Outage, SqliteStore, Status, Store};
 use tollgate_payment::{
-    BatchRow, Instruction, Pricing, RequestBinding, Submission,
+    BatchRow, Instruction, Pricing, RequestBinding, SignerKey, Submission,
+    command::Resume,
     port::{Hold, HoldError, Rail, RailError, Till, Trace},
 };
-use tollgate_x402::{Amount, B256, Bytes, PaymentId, PaymentPayload, PaymentState, U256};
+use tollgate_x402::{Amount, B256, Bytes, ChainId, PaymentId, PaymentPayload, PaymentState, U256};
 
 /// A rail whose process dies at one of its steps. What the ledger held at that moment is kept.
 struct DyingRail {
@@ -121,6 +122,24 @@ impl World {
             self.pass(1).await;
         }
         panic!("nothing settles");
+    }
+
+    /// A person has looked at why the account stands still, and lets it go on.
+    async fn resume(&self) {
+        let operator = DEV_ACCOUNTS[OPERATOR].address;
+        let count = self
+            .reader
+            .transaction_count(operator, BlockTag::Latest)
+            .await
+            .unwrap();
+        let resume = Resume {
+            signer: SignerKey {
+                chain: ChainId::DEV,
+                operator,
+            },
+            chain_nonce: count,
+        };
+        self.store.transact(resume).await.unwrap();
     }
 
     async fn all_final(&self, ids: &[PaymentId]) {

@@ -24,7 +24,6 @@ use tollgate_engine::{
 use tollgate_ledger::{MemoryStore, Store};
 use tollgate_payment::{
     Ask, Credit, Offer, Permit2Terms, Pricing, RequestBinding, SignerKey, Terms,
-    command::Resume,
     port::{Admission, AdmitError, Hold, Till},
 };
 use tollgate_x402::{
@@ -254,24 +253,6 @@ impl World {
         )
         .await;
         self.worker.recover(self.epoch).await.unwrap();
-    }
-
-    /// A person has looked at why the account stands still, and lets it go on.
-    pub(crate) async fn resume(&self) {
-        let operator = DEV_ACCOUNTS[OPERATOR].address;
-        let count = self
-            .reader
-            .transaction_count(operator, BlockTag::Latest)
-            .await
-            .unwrap();
-        let resume = Resume {
-            signer: SignerKey {
-                chain: ChainId::DEV,
-                operator,
-            },
-            chain_nonce: count,
-        };
-        self.store.transact(resume).await.unwrap();
     }
 
     pub(crate) fn now(&self) -> Timestamp {
