@@ -58,6 +58,11 @@ const STEPS: &[Step] = &[
         "settlement",
         "cargo xtask anvil -- cargo test --workspace --all-features --test settlement -- --ignored",
     ),
+    // every promise of the store, on a PostgreSQL that is started for it
+    Step::new(
+        "postgres",
+        "cargo xtask postgres -- cargo test --workspace --all-features --test postgres -- --ignored",
+    ),
     Step::new("contracts", "cargo xtask contracts --check"),
     Step::new("conformance", "cargo xtask conformance --as-tested"),
     Step::new("fuzz", "cargo xtask fuzz --seconds 20"),

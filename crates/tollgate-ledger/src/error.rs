@@ -64,6 +64,11 @@ pub enum Outage {
         /// What this one would divide by.
         asked: u32,
     },
+    /// Whether the step happened could not be found out: look before it is repeated.
+    #[error(
+        "the connection was lost while the step was committed, and whether it was is not known"
+    )]
+    Unknown,
     /// Reading or writing failed.
     #[error("{0}")]
     Io(String),

@@ -11,6 +11,8 @@
     )
 )]
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod body;
 mod decide;
 mod error;
 #[cfg(feature = "kit")]
@@ -18,12 +20,16 @@ pub mod kit;
 mod log;
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod query;
 mod run;
 mod scan;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod text;
 mod totals;
 
 pub use decide::{Decided, decide};
@@ -31,6 +37,8 @@ pub use error::{Outage, StoreError};
 pub use log::{LogFilter, PaymentLog, Status};
 #[cfg(feature = "memory")]
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresConfig, PostgresError, PostgresStore, ServerReport};
 pub use query::{BookedEntry, Due, Queue};
 pub use run::{CurrentRun, RENEW_EVERY, RUN_LEASE, Run};
 pub use scan::RowKind;

@@ -105,16 +105,23 @@ impl Clock for ManualClock {
 pub fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .enable_all()
         .build()
         .expect("a runtime")
         .block_on(future)
 }
 
-/// One test a promise, for the harness that the expression makes.
+/// One test a promise, for the harness that the expression makes; an attribute before it is given to each test.
 #[macro_export]
 macro_rules! conformance_tests {
+    (#[$attribute:meta] $harness:expr) => {
+        $crate::conformance_tests! { @all [#[$attribute]] $harness }
+    };
     ($harness:expr) => {
-        $crate::conformance_tests! { @each $harness =>
+        $crate::conformance_tests! { @all [] $harness }
+    };
+    (@all $attributes:tt $harness:expr) => {
+        $crate::conformance_tests! { @each $attributes $harness =>
             a_later_step_sees_the_earlier_one_before_it_is_durable
             a_ledger_keeps_its_name_and_its_rows_when_it_is_opened_again
             a_step_that_writes_what_it_did_not_name_writes_nothing
@@ -132,16 +139,20 @@ macro_rules! conformance_tests {
             an_abandoned_call_is_executed_nevertheless
             the_books_balance_after_many_callers_at_once
         }
-
-        #[test]
-        fn it_agrees_with_the_memory_store_on_random_histories() {
-            $crate::kit::agrees_with_memory(&$harness);
+        $crate::conformance_tests! { @one $attributes it_agrees_with_the_memory_store_on_random_histories
+            $crate::kit::agrees_with_memory(&$harness)
         }
     };
-    (@each $harness:expr => $($promise:ident)*) => {$(
-        #[test]
-        fn $promise() {
-            $crate::kit::block_on($crate::kit::$promise(&$harness));
+    (@each $attributes:tt $harness:expr => $($promise:ident)*) => {$(
+        $crate::conformance_tests! { @one $attributes $promise
+            $crate::kit::block_on($crate::kit::$promise(&$harness))
         }
     )*};
+    (@one [$(#[$attribute:meta])*] $name:ident $does:expr) => {
+        $(#[$attribute])*
+        #[test]
+        fn $name() {
+            $does;
+        }
+    };
 }

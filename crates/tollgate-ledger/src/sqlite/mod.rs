@@ -2,13 +2,13 @@
 //!
 //! One thread writes, two read. It knows tables, and no rule of payments.
 
+mod copy;
 mod failure;
 mod open;
 mod query;
 mod reader;
 mod rows;
 mod scan;
-mod text;
 mod writer;
 
 #[cfg(all(test, feature = "kit"))]

@@ -10,7 +10,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use tollgate_x402::B256;
 
-use super::text;
+use crate::text;
 
 /// The version of the tables that this version reads and writes.
 const SCHEMA: i64 = 2;
@@ -181,7 +181,7 @@ fn private() -> OpenOptions {
 }
 
 /// Whether the file is new (empty). Anything else must be a ledger.
-fn recognize(file: &Path, books: &Connection) -> Result<bool, OpenError> {
+pub(super) fn recognize(file: &Path, books: &Connection) -> Result<bool, OpenError> {
     let read = |name| {
         books
             .query_row(name, [], |row| row.get::<_, i64>(0))

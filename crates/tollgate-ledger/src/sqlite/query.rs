@@ -7,11 +7,9 @@ use serde::de::DeserializeOwned;
 use tollgate_payment::{BatchRow, Entry, ExposureRow, OwnerKey, OwnerRow, PaymentRow, SpenderRow};
 use tollgate_x402::{Address, ChainId, Timestamp};
 
-use super::{
-    failure::failed,
-    rows::parse,
-    text::{chain, hex, order, parse_account, parse_amount, unsigned},
-};
+use super::failure::failed;
+use crate::body::parse;
+use crate::text::{chain, hex, order, parse_account, parse_amount, unsigned};
 use crate::{
     error::StoreError,
     log::{LogFilter, PaymentLog},

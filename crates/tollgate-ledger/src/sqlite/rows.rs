@@ -1,17 +1,16 @@
 //! Rows to tables and back. No rule of payments stands here.
 
 use rusqlite::{Connection, OptionalExtension, Params, params};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use tollgate_payment::{
     AuthorizationKey, AuthorizationRow, BatchRow, BatchState, Entry, PaymentRow, PaymentState, Row,
     RowKey, RowSet, Rows,
 };
 use tollgate_x402::Timestamp;
 
-use super::{
-    failure::failed,
-    text::{amount, batch, chain, exact, hex, moment, nonce, order, payment},
-};
+use super::failure::failed;
+use crate::body::{parse, print};
+use crate::text::{amount, batch, chain, exact, hex, moment, nonce, order, payment};
 use crate::{
     error::StoreError,
     log::{Status, batch_of, reason},
@@ -115,23 +114,6 @@ fn body<T: DeserializeOwned>(
         .optional()
         .map_err(failed)?;
     text.as_deref().map(parse).transpose()
-}
-
-/// A row from its body.
-pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
-    // The message of the parser may quote the body, which holds signatures.
-    serde_json::from_str(text).map_err(|error| {
-        StoreError::Corrupt(format!(
-            "a stored row cannot be read ({:?} at column {})",
-            error.classify(),
-            error.column()
-        ))
-    })
-}
-
-fn print<T: Serialize>(row: &T) -> Result<String, StoreError> {
-    serde_json::to_string(row)
-        .map_err(|_| StoreError::Corrupt("a row cannot be written as JSON".into()))
 }
 
 /// Writes a row. `commits` numbers payments when they are first due.

@@ -4,11 +4,9 @@ use rusqlite::{Connection, params_from_iter, types::Value};
 use serde::de::DeserializeOwned;
 use tollgate_payment::{AuthorizationKey, Row, RowKey};
 
-use super::{
-    failure::failed,
-    rows::parse,
-    text::{batch, chain, hex, nonce, payment},
-};
+use super::failure::failed;
+use crate::body::parse;
+use crate::text::{batch, chain, hex, nonce, payment};
 use crate::{error::StoreError, scan::RowKind};
 
 /// The first rows of a kind after the one of this name.

@@ -6,12 +6,12 @@ use tollgate_x402::{Amount, B256, ChainId, PaymentId, Timestamp, U256};
 use crate::error::StoreError;
 
 /// An amount as 78 digits: text order is numeric order.
-pub(super) fn amount(amount: Amount) -> String {
+pub(crate) fn amount(amount: Amount) -> String {
     format!("{:0>78}", amount.to_string())
 }
 
 /// The amount of 78 digits.
-pub(super) fn parse_amount(text: &str) -> Result<Amount, StoreError> {
+pub(crate) fn parse_amount(text: &str) -> Result<Amount, StoreError> {
     let digits = text.trim_start_matches('0');
     let digits = if digits.is_empty() && !text.is_empty() {
         "0"
@@ -24,7 +24,7 @@ pub(super) fn parse_amount(text: &str) -> Result<Amount, StoreError> {
 }
 
 /// Bytes as `0x` and lower-case hexadecimal digits.
-pub(super) fn hex(bytes: impl AsRef<[u8]>) -> String {
+pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
     let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or_default();
     let digits = bytes
         .as_ref()
@@ -34,53 +34,53 @@ pub(super) fn hex(bytes: impl AsRef<[u8]>) -> String {
 }
 
 /// A 256-bit number as 64 hexadecimal digits.
-pub(super) fn nonce(nonce: U256) -> String {
+pub(crate) fn nonce(nonce: U256) -> String {
     hex(nonce.to_be_bytes::<32>())
 }
 
 /// A batch's name.
-pub(super) fn batch(id: BatchId) -> String {
+pub(crate) fn batch(id: BatchId) -> String {
     format!("{:032x}", id.0)
 }
 
 /// A payment's name, as its URL has it.
-pub(super) fn payment(id: PaymentId) -> String {
+pub(crate) fn payment(id: PaymentId) -> String {
     id.to_string()
 }
 
 /// A chain id. Names must be exact.
-pub(super) fn chain(chain: ChainId) -> Result<i64, StoreError> {
+pub(crate) fn chain(chain: ChainId) -> Result<i64, StoreError> {
     exact(chain.0, "a chain id")
 }
 
 /// A number that must be exact.
-pub(super) fn exact(number: u64, what: &str) -> Result<i64, StoreError> {
+pub(crate) fn exact(number: u64, what: &str) -> Result<i64, StoreError> {
     i64::try_from(number).map_err(|_| StoreError::Corrupt(format!("{what} is above 2^63 - 1")))
 }
 
 /// A number that only orders rows: the largest ones may be the same.
-pub(super) fn order(number: u64) -> i64 {
+pub(crate) fn order(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// A moment that only orders rows.
-pub(super) fn moment(at: Timestamp) -> i64 {
+pub(crate) fn moment(at: Timestamp) -> i64 {
     order(at.0)
 }
 
 /// A number from a column.
-pub(super) fn unsigned(number: i64) -> Result<u64, StoreError> {
+pub(crate) fn unsigned(number: i64) -> Result<u64, StoreError> {
     u64::try_from(number).map_err(|_| StoreError::Corrupt("a stored number is negative".into()))
 }
 
 /// The 32 bytes of a hexadecimal text.
-pub(super) fn parse_hash(text: &str) -> Result<B256, StoreError> {
+pub(crate) fn parse_hash(text: &str) -> Result<B256, StoreError> {
     text.parse()
         .map_err(|_| StoreError::Corrupt("a stored hash is not 32 bytes".into()))
 }
 
 /// The account of this name.
-pub(super) fn parse_account(name: &str) -> Result<Account, StoreError> {
+pub(crate) fn parse_account(name: &str) -> Result<Account, StoreError> {
     ACCOUNTS
         .into_iter()
         .find(|account| account.name() == name)

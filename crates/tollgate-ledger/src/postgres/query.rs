@@ -1,0 +1,336 @@
+//! What is asked beside rows by name.
+
+use std::{collections::BTreeMap, pin::pin};
+
+use futures_util::TryStreamExt;
+use serde::de::DeserializeOwned;
+use tokio_postgres::{Row as Found, types::ToSql};
+use tollgate_payment::{
+    AuthorizationKey, BatchRow, Entry, OwnerKey, PaymentRow, Row, RowKey, RowSet, Rows,
+};
+use tollgate_x402::{Address, ChainId, Timestamp};
+
+use super::{
+    failure::Trouble,
+    rows::{key, row, table},
+    session::{Session, Sql},
+    table::{Cell, TABLES, columns},
+};
+use crate::{
+    body::parse,
+    error::StoreError,
+    log::{LogFilter, PaymentLog},
+    query::{BookedEntry, Due, Queue},
+    scan::RowKind,
+    text::{chain, hex, order, parse_account, parse_amount, unsigned},
+    totals::Totals,
+};
+
+/// Everything as it was at one moment.
+const MOMENT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// Calls `each` with every row of an answer, one at a time: an answer may be larger than the memory.
+async fn each(
+    session: &mut Session,
+    sql: &'static str,
+    values: Values<'_>,
+    mut each: impl FnMut(&Found) -> Result<(), Trouble>,
+) -> Result<(), Trouble> {
+    let statement = session.prepare(Sql::Text(sql)).await?;
+    let values = values.iter().copied();
+    let mut rows = pin!(session.client.query_raw(&statement, values).await?);
+    while let Some(row) = rows.try_next().await? {
+        each(&row)?;
+    }
+    Ok(())
+}
+
+/// The bodies of an answer whose first column is `body`.
+pub(super) async fn bodies<T: DeserializeOwned>(
+    session: &mut Session,
+    sql: &'static str,
+    values: Values<'_>,
+) -> Result<Vec<T>, Trouble> {
+    let mut all = Vec::new();
+    each(session, sql, values, |row| {
+        all.push(parse(row.try_get(0)?)?);
+        Ok(())
+    })
+    .await?;
+    Ok(all)
+}
+
+fn limit_of(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// The rows that exist of these names, as they were at one moment.
+pub(super) async fn named(session: &mut Session, names: &RowSet) -> Result<Rows, Trouble> {
+    let mut keys: Vec<Vec<Vec<Cell>>> = TABLES.iter().map(|_| Vec::new()).collect();
+    for name in names.iter() {
+        if let Some(keys) = keys.get_mut(table(name)) {
+            keys.push(key(name)?);
+        }
+    }
+    session.open(MOMENT).await?;
+    let mut rows = Rows::default();
+    for (at, keys) in keys.into_iter().enumerate() {
+        if keys.is_empty() {
+            continue;
+        }
+        let statement = session.prepare(Sql::Read(at)).await?;
+        let values = columns(keys);
+        let values: Vec<&(dyn ToSql + Sync)> = values
+            .iter()
+            .map(|value| {
+                let value: &(dyn ToSql + Sync) = &**value;
+                value
+            })
+            .collect();
+        for found in session.client.query(&statement, &values).await? {
+            rows.put(row(at, found.try_get(0)?)?);
+        }
+    }
+    session.close("COMMIT").await?;
+    Ok(rows)
+}
+
+pub(super) async fn due(
+    session: &mut Session,
+    filter: &Due,
+    limit: usize,
+) -> Result<Vec<PaymentRow>, Trouble> {
+    // A filter takes queues whole, so that it may come before their deadlines are compared.
+    bodies(
+        session,
+        "SELECT p.body FROM (
+            SELECT seq, chain, token, owner, spender, committed,
+                CASE WHEN spender IS NULL THEN deadline
+                     ELSE min(deadline) OVER (PARTITION BY chain, token, owner, spender) END AS urgent
+            FROM payments
+            WHERE status = 'due' AND ($1::bigint IS NULL OR chain = $1) AND ($2::text IS NULL OR token = $2)
+                AND ($3::text IS NULL OR owner = $3) AND ($4::text IS NULL OR spender = $4)
+         ) AS q JOIN payments p ON p.seq = q.seq
+         ORDER BY q.urgent, q.chain, q.token, q.owner, q.spender NULLS FIRST, q.committed LIMIT $5",
+        &[
+            &filter.chain.map(chain).transpose()?,
+            &filter.token.map(hex),
+            &filter.owner.map(hex),
+            &filter.spender.map(hex),
+            &limit_of(limit),
+        ],
+    )
+    .await
+}
+
+pub(super) async fn queues(session: &mut Session) -> Result<Vec<Queue>, Trouble> {
+    let mut queues: BTreeMap<(OwnerKey, Option<Address>), Queue> = BTreeMap::new();
+    each(
+        session,
+        "SELECT body FROM payments WHERE status = 'due'",
+        &[],
+        |row| {
+            let payment: PaymentRow = parse(row.try_get(0)?)?;
+            queues
+                .entry((payment.keys.owner, payment.keys.spender))
+                .and_modify(|queue| queue.add(&payment))
+                .or_insert_with(|| Queue::begin(&payment));
+            Ok(())
+        },
+    )
+    .await?;
+    let mut queues: Vec<_> = queues.into_values().collect();
+    queues.sort_by_key(|queue| (queue.deadline, queue.owner, queue.spender));
+    Ok(queues)
+}
+
+pub(super) async fn undecided(session: &mut Session) -> Result<Vec<BatchRow>, Trouble> {
+    bodies(
+        session,
+        "SELECT body FROM batches WHERE state <> 'concluded' ORDER BY seq",
+        &[],
+    )
+    .await
+}
+
+fn entry(row: &Found) -> Result<BookedEntry, Trouble> {
+    let bad = |what: &str| StoreError::Corrupt(format!("a line of the book has no {what}"));
+    let text = |column| row.try_get::<_, &str>(column);
+    Ok(BookedEntry {
+        seq: unsigned(row.try_get(0)?)?,
+        at: Timestamp(unsigned(row.try_get(1)?)?),
+        entry: Entry {
+            payment: text(2)?.parse().map_err(|_| bad("payment"))?,
+            owner: OwnerKey {
+                chain: ChainId(unsigned(row.try_get(3)?)?),
+                token: text(4)?.parse().map_err(|_| bad("token"))?,
+                owner: text(5)?.parse().map_err(|_| bad("payer"))?,
+            },
+            debit: parse_account(text(6)?)?,
+            credit: parse_account(text(7)?)?,
+            amount: parse_amount(text(8)?)?,
+        },
+    })
+}
+
+/// Numbers are given when lines are written, and lines are seen when they are committed. So behind a number that is
+/// missing there may be lines of a transaction that is still open: they wait until it must have ended.
+pub(super) async fn entries(
+    session: &mut Session,
+    after_seq: u64,
+    limit: usize,
+) -> Result<Vec<BookedEntry>, Trouble> {
+    let mut all: Vec<BookedEntry> = Vec::new();
+    let mut last = after_seq;
+    let mut open = false;
+    each(
+        session,
+        "SELECT seq, at, payment, chain, token, owner, debit, credit, amount::text,
+            at > floor(extract(epoch FROM clock_timestamp()))::bigint - 90 AS young
+         FROM entries WHERE seq > $1 ORDER BY seq LIMIT $2",
+        &[&order(after_seq), &limit_of(limit)],
+        |row| {
+            let line = entry(row)?;
+            open |= line.seq > last.saturating_add(1) && row.try_get::<_, bool>(9)?;
+            last = line.seq;
+            if !open {
+                all.push(line);
+            }
+            Ok(())
+        },
+    )
+    .await?;
+    Ok(all)
+}
+
+pub(super) async fn logs(
+    session: &mut Session,
+    filter: &LogFilter,
+    limit: usize,
+) -> Result<Vec<PaymentLog>, Trouble> {
+    let mut all = Vec::new();
+    each(
+        session,
+        "SELECT p.seq, p.body, b.body FROM payments p LEFT JOIN batches b ON b.id = p.batch
+         WHERE ($1::bigint IS NULL OR p.chain = $1) AND ($2::text IS NULL OR p.token = $2)
+            AND ($3::text IS NULL OR p.owner = $3) AND ($4::text IS NULL OR p.status = $4)
+            AND ($5::bigint IS NULL OR p.seq < $5)
+         ORDER BY p.seq DESC LIMIT $6",
+        &[
+            &filter.chain.map(chain).transpose()?,
+            &filter.token.map(hex),
+            &filter.payer.map(hex),
+            &filter.status.map(|status| status.name()),
+            &filter.before.map(order),
+            &limit_of(limit),
+        ],
+        |row| {
+            let seq = unsigned(row.try_get(0)?)?;
+            let payment: PaymentRow = parse(row.try_get(1)?)?;
+            let batch: Option<&str> = row.try_get(2)?;
+            let batch: Option<BatchRow> = batch.map(parse).transpose()?;
+            all.push(PaymentLog::of(seq, &payment, batch.as_ref()));
+            Ok(())
+        },
+    )
+    .await?;
+    Ok(all)
+}
+
+/// The first rows of a kind after the one of this name, in the order of primary keys.
+pub(super) async fn scan(
+    session: &mut Session,
+    kind: RowKind,
+    after: Option<&RowKey>,
+    limit: usize,
+) -> Result<Vec<Row>, Trouble> {
+    let after = after.filter(|key| RowKind::of(key) == kind);
+    let tables: &[usize] = match kind {
+        RowKind::Owner => &[0],
+        RowKind::Spender => &[1],
+        // Claims come first, then permits: two tables.
+        RowKind::Authorization => match after {
+            Some(RowKey::Authorization(AuthorizationKey::Permit { .. })) => &[3],
+            _ => &[2, 3],
+        },
+        RowKind::Payment => &[4],
+        RowKind::Batch => &[5],
+        RowKind::Signer => &[6],
+        RowKind::Exposure => &[7],
+        RowKind::Identifier => &[8],
+        RowKind::Outcome => &[9],
+    };
+    session.open(MOMENT).await?;
+    let mut rows = Vec::new();
+    for at in tables {
+        let Some(of) = TABLES.get(*at) else { continue };
+        let begin = after.filter(|name| table(name) == *at);
+        let names = of.names();
+        let mut values = match begin {
+            Some(name) => key(name)?,
+            None => Vec::new(),
+        };
+        let place = values.len();
+        let begin = if values.is_empty() {
+            String::new()
+        } else {
+            let marks: Vec<String> = (1..=place).map(|number| format!("${number}")).collect();
+            format!("WHERE ({names}) > ({})", marks.join(", "))
+        };
+        values.push(limit_of(limit.saturating_sub(rows.len())).into());
+        let sql = format!(
+            "SELECT body FROM {} {begin} ORDER BY {names} LIMIT ${}",
+            of.name,
+            place.saturating_add(1)
+        );
+        let values: Vec<&(dyn ToSql + Sync)> = values
+            .iter()
+            .map(|value| {
+                let value: &(dyn ToSql + Sync) = match value {
+                    Cell::Number(number) => number,
+                    Cell::Text(text) => text,
+                    Cell::Flag(flag) => flag,
+                };
+                value
+            })
+            .collect();
+        for found in session.client.query(&sql, &values).await? {
+            rows.push(row(*at, found.try_get(0)?)?);
+        }
+    }
+    session.close("COMMIT").await?;
+    Ok(rows)
+}
+
+/// Sums of everything, at one moment.
+pub(super) async fn totals(session: &mut Session) -> Result<Totals, Trouble> {
+    session.open(MOMENT).await?;
+    let mut totals = Totals::default();
+    each(session, "SELECT body FROM payments", &[], |row| {
+        Ok(totals.payment(&parse(row.try_get(0)?)?)?)
+    })
+    .await?;
+    each(session, "SELECT body FROM owners", &[], |row| {
+        Ok(totals.owner(&parse(row.try_get(0)?)?)?)
+    })
+    .await?;
+    each(session, "SELECT body FROM spenders", &[], |row| {
+        Ok(totals.spender(&parse(row.try_get(0)?)?)?)
+    })
+    .await?;
+    each(session, "SELECT body FROM exposures", &[], |row| {
+        Ok(totals.exposure(&parse(row.try_get(0)?)?)?)
+    })
+    .await?;
+    each(
+        session,
+        "SELECT seq, at, payment, chain, token, owner, debit, credit, amount::text FROM entries",
+        &[],
+        |row| Ok(totals.entry(&entry(row)?.entry)?),
+    )
+    .await?;
+    session.close("COMMIT").await?;
+    Ok(totals)
+}
