@@ -5,6 +5,7 @@
 
 mod cell;
 mod chain;
+mod facilitator;
 mod gateway;
 mod process;
 
@@ -12,11 +13,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::npm;
 use crate::shell::{Cmd, root, target_dir};
-use cell::{CELLS, Cell, Chain};
+use cell::{CELLS, Cell, Chain, EXPRESS};
+use facilitator::Facilitator;
 use gateway::Gateway;
 
 pub(crate) use chain::OnAnvil;
@@ -109,6 +111,14 @@ fn run(cell: &Cell, binary: &Path, directory: &Path) -> anyhow::Result<()> {
         std::fs::remove_dir_all(directory)?;
     }
     std::fs::create_dir_all(directory)?;
+    if cell.client == EXPRESS {
+        let facilitator = Facilitator::start(cell, binary, directory)?;
+        let paid = drive(cell, &facilitator.description(cell));
+        if paid.is_err() {
+            facilitator.show_log();
+        }
+        return paid.and(facilitator.stop());
+    }
     let gateway = Gateway::start(cell, binary, directory)?;
     let description = json!({
         "name": cell.name(),
@@ -116,13 +126,18 @@ fn run(cell: &Cell, binary: &Path, directory: &Path) -> anyhow::Result<()> {
         "gateway": gateway.url,
         "rpc": gateway.rpc,
     });
-    let client = Cmd::new("node client.mjs")
-        .dir(projects().join(cell.client))
-        .env("TOLLGATE_CELL", description.to_string());
-    let paid = process::run(&client, PATIENCE);
+    let paid = drive(cell, &description);
     if paid.is_err() {
         gateway.show_log();
     }
     // drained even after a failure, and that is a check of its own: SIGTERM ends it well
     paid.and(gateway.stop())
+}
+
+/// Runs the client's program.
+fn drive(cell: &Cell, description: &Value) -> anyhow::Result<()> {
+    let client = Cmd::new("node client.mjs")
+        .dir(projects().join(cell.client))
+        .env("TOLLGATE_CELL", description.to_string());
+    process::run(&client, PATIENCE)
 }

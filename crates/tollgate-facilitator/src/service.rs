@@ -197,6 +197,9 @@ fn tell(settled: &Settled) -> Response<AnswerBody> {
     response
 }
 
+/// The fields that the caller writes, and not the payer.
+const OURS: [&str; 3] = ["x402Version", "paymentPayload", "paymentRequirements"];
+
 /// What cannot be read is the payer's fault if it is the payment, and the caller's if it is anything else.
 fn unparsed(route: Route, error: &PayloadError) -> Result<Response<AnswerBody>, Problem> {
     let code = match error {
@@ -205,6 +208,9 @@ fn unparsed(route: Route, error: &PayloadError) -> Result<Response<AnswerBody>, 
         }
         PayloadError::Field(field) if field.object.starts_with("accepts") => {
             ProblemCode::InvalidRequirements
+        }
+        PayloadError::Field(field) if field.object.is_empty() && OURS.contains(&field.field) => {
+            ProblemCode::InvalidRequest
         }
         _ if route == Route::Verify => {
             let mut response = VerifyResponse::invalid(error.code(), None);

@@ -16,6 +16,8 @@ pub(super) enum Kind {
     Allowance,
     /// `upto` by Permit2, for one request.
     Once,
+    /// `exact`, by an EIP-3009 transfer and by Permit2.
+    Exact,
 }
 
 /// How the answer comes.
@@ -55,7 +57,16 @@ pub(super) const CELLS: &[Cell] = &[
     cell(Kind::Allowance, Mode::Plain, "thirdweb", Chain::Anvil),
     cell(Kind::Once, Mode::Stream, "x402-fetch", Chain::Anvil),
     cell(Kind::Once, Mode::Plain, "x402-fetch", Chain::Anvil),
+    cell(Kind::Once, Mode::Plain, EXPRESS, Chain::Devchain),
+    cell(Kind::Once, Mode::Stream, EXPRESS, Chain::Devchain),
+    cell(Kind::Exact, Mode::Plain, EXPRESS, Chain::Devchain),
+    cell(Kind::Once, Mode::Plain, EXPRESS, Chain::Anvil),
+    cell(Kind::Once, Mode::Stream, EXPRESS, Chain::Anvil),
+    cell(Kind::Exact, Mode::Plain, EXPRESS, Chain::Anvil),
 ];
+
+/// A foreign server over our facilitator, paid by `@x402/fetch`.
+pub(super) const EXPRESS: &str = "x402-express";
 
 impl Cell {
     /// As in `allowance-stream-thirdweb-devchain`.
@@ -71,10 +82,11 @@ impl Cell {
 }
 
 impl Kind {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Allowance => "allowance",
             Self::Once => "once",
+            Self::Exact => "exact",
         }
     }
 }
@@ -114,7 +126,7 @@ mod tests {
     fn every_permit2_cell_runs_on_the_real_permit2_too() {
         for ours in CELLS
             .iter()
-            .filter(|cell| cell.kind == Kind::Once && cell.chain == Chain::Devchain)
+            .filter(|cell| cell.kind != Kind::Allowance && cell.chain == Chain::Devchain)
         {
             let real = cell(ours.kind, ours.mode, ours.client, Chain::Anvil).name();
             assert!(CELLS.iter().any(|cell| cell.name() == real), "{real}");

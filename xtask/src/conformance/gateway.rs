@@ -13,10 +13,11 @@ use super::process::{Program, free_port};
 use crate::shell::Cmd;
 
 /// How long it may take to be ready, and to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Development account 7, which the Settler of development takes settlements from. Everybody has this key.
-const OPERATOR_KEY: &str = "0x4bbbf85ce3377467afe5d46f804f221813b2bb87f24d81f60f1fcdbf7cbf4356";
+pub(super) const OPERATOR_KEY: &str =
+    "0x4bbbf85ce3377467afe5d46f804f221813b2bb87f24d81f60f1fcdbf7cbf4356";
 
 /// A gateway, and its chain if that is a program of its own.
 pub(super) struct Gateway {
@@ -87,12 +88,12 @@ impl Gateway {
 }
 
 /// The line by which the gateway says that it is ready is one object.
-fn is_json(line: &str) -> bool {
+pub(super) fn is_json(line: &str) -> bool {
     line.starts_with('{')
 }
 
 /// An address in the line of JSON by which the gateway says that it is ready.
-fn address(line: &str, key: &str) -> anyhow::Result<String> {
+pub(super) fn address(line: &str, key: &str) -> anyhow::Result<String> {
     let value: Value =
         serde_json::from_str(line).with_context(|| format!("not a line of JSON: {line}"))?;
     let address = value[key]
