@@ -2,6 +2,7 @@
 //! most, in atomic units, and the test checks it.
 
 mod code;
+mod credit;
 mod kit;
 mod permits;
 mod races;

@@ -83,7 +83,9 @@ fn expected(kind: Kind, version: X402Version, path: &str, new: Option<&Value>) -
         "extensions",
     ];
     // What it has must be well formed all the same; and the amount stands there twice.
-    let malformed = path == "resource" && !removed || path == "resource/url" && removed;
+    let malformed = path == "resource" && !removed
+        || path == "resource/url" && removed
+        || path.starts_with("extensions") && !path.ends_with("/schema") && !removed;
     let inert = !malformed
         && echo
             .iter()

@@ -152,9 +152,15 @@ impl World {
 
     /// Moves everything but this away.
     pub(crate) async fn leave(&self, payer: &Payer, amount: Amount) {
+        self.leave_to(payer, amount, Address::repeat_byte(0x77))
+            .await;
+    }
+
+    /// Moves everything but this to another account.
+    pub(crate) async fn leave_to(&self, payer: &Payer, amount: Amount, other: Address) {
         let rest = self.balance(payer.address()).await;
         let rest = rest.checked_sub(amount).unwrap();
-        let sink = word(Address::repeat_byte(0x77));
+        let sink = word(other);
         self.send(
             payer,
             USD1,

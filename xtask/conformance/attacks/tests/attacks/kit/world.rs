@@ -23,7 +23,9 @@ use tollgate_gateway::{
     Gateway, GatewayConfig, Limits, ModelConfig, Receipts, ReceiptsError, Tokenizer,
 };
 use tollgate_ledger::{SqliteStore, Store};
-use tollgate_payment::{Ask, Credit, Permit2Terms, Pricing, SignerKey, Terms, command::Charge};
+use tollgate_payment::{
+    Ask, Credit, Permit2Terms, Pricing, Retention, SignerKey, Terms, command::Charge,
+};
 use tollgate_price::{DollarRates, Rates};
 use tollgate_server::{Bounds, BoxError, Drain, Ending, Meter, PaywallLayer, Tariff, Unpriced};
 use tollgate_x402::{
@@ -176,18 +178,18 @@ impl World {
             DEV_ACCOUNTS[OPERATOR].address
         };
         let markets = Markets::new(vec![market(&setup, &domain, pay_to, treasury)]);
-        let epoch = store.begin_epoch().await.unwrap();
+        let run = store.begin_run(1).await.unwrap();
         let work = Arc::new(Notify::new());
         let verifier = ChainVerifier::new(reader.clone(), markets.clone(), clock.clone(), 30);
         let config = CashierConfig {
             markets: markets.clone(),
-            epoch,
-            slice: 0,
+            run: run.into(),
             margin: setup.margin,
+            retention: Retention::default(),
         };
         let till = Cashier::new(store.clone(), verifier, clock.clone(), config, work.clone());
         let worker = worker(&setup, &reader, &clock, &store, &markets, work);
-        worker.recover(epoch).await.unwrap();
+        worker.recover(run.epoch).await.unwrap();
         let books = Books {
             store: store.clone(),
             markets: markets.clone(),
@@ -333,6 +335,8 @@ fn worker(
     let block = Duration::from_millis(450);
     let mut config = WorkerConfig::new(signer, market.settler(), setup.allowances, block);
     config.credit.insert(USD1, setup.credit.clone());
+    // A seller that stopped leaves nobody at work.
+    config.sole = true;
     Worker::new(store.clone(), rail, clock.clone(), config, work)
 }
 
