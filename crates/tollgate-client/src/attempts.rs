@@ -38,6 +38,8 @@ enum State {
     Unknown,
     /// The seller said no.
     Refused,
+    /// The seller says that it is used up: it is not sent again. It stands all the same.
+    Burned,
 }
 
 struct Entry {
@@ -128,7 +130,8 @@ impl Attempts {
             .entries
             .get(&request)?
             .iter()
-            .filter(|entry| entry.state == State::Refused && entry.alive(now));
+            .filter(|entry| matches!(entry.state, State::Refused | State::Burned))
+            .filter(|entry| entry.alive(now));
         standing.fold(None, |sum, entry| {
             let (dollars, until) = sum.unwrap_or_default();
             let paid = &entry.attempt.paid;
@@ -169,6 +172,11 @@ impl InFlight {
         book.remove(self.request, |entry| entry.number == number);
         drop(book);
         self.concluded = true;
+    }
+
+    /// The seller says that it is used up.
+    pub(crate) fn burned(mut self) {
+        self.leave(State::Burned);
     }
 
     /// The seller refused it.

@@ -31,6 +31,8 @@ pub struct Policy {
     pub(crate) reuse_margin: u64,
     pub(crate) kinds: Vec<AuthorizationKind>,
     pub(crate) right_size: bool,
+    pub(crate) retries: u32,
+    pub(crate) patience: u64,
     pub(crate) limits: Limits,
 }
 
@@ -54,6 +56,8 @@ impl Default for Policy {
                 AuthorizationKind::Exact,
             ],
             right_size: true,
+            retries: 2,
+            patience: 60,
             // A v2 offer of many entries does not fit the 16 KiB of a payment; more than a head holds never comes.
             limits: Limits {
                 header_bytes: 64 * 1024,
@@ -207,6 +211,27 @@ impl Policy {
     pub fn right_size(self, on: bool) -> Self {
         Self {
             right_size: on,
+            ..self
+        }
+    }
+
+    /// How often a request whose answer did not come is sent again, at once and with the same payment: two times by
+    /// default. It is only done where a second sending cannot be a second charge: by a once or exact authorization, or
+    /// under a `payment-identifier` that the seller offers to honour.
+    #[must_use]
+    pub fn retries(self, times: u32) -> Self {
+        Self {
+            retries: times,
+            ..self
+        }
+    }
+
+    /// How long to wait in all for a request of the same payment that is still being served (425), in seconds. A minute
+    /// by default; with 0 the 425 is the answer.
+    #[must_use]
+    pub fn patience(self, seconds: u64) -> Self {
+        Self {
+            patience: seconds,
             ..self
         }
     }

@@ -5,6 +5,7 @@ use core::{
     future::{Future, poll_fn},
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 use std::sync::Arc;
 
@@ -194,13 +195,11 @@ where
     where
         S: Service<Request<B>, Response = Response<RB>>,
         S::Error: Into<BoxError>,
+        B: ReplayBody,
         RB: Body<Data = Bytes>,
         RB::Error: Into<BoxError>,
     {
-        let mut request = Request::from_parts(parts.clone(), body);
-        let (name, value) = ready.header.clone();
-        request.headers_mut().insert(name, value);
-        let response = match self.inner.call(request).await {
+        let response = match self.deliver(parts, body, &ready).await {
             Ok(response) => response,
             Err(error) => {
                 // It may have been served, and be charged. The attempt's end is unknown as it is dropped here.
@@ -209,7 +208,7 @@ where
                     permits.spent(allowance, ready.paid.expected);
                 }
                 return Err(PayError::AnswerLost {
-                    source: error.into(),
+                    source: error,
                     kind: ready.paid.kind,
                     until: ready.paid.deadline,
                 });
@@ -243,7 +242,14 @@ where
                 status,
                 StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
             );
-        let in_flight = in_flight.filter(|_| !open);
+        let in_flight = in_flight.filter(|_| !open).and_then(|in_flight| {
+            if status == StatusCode::CONFLICT {
+                // Used up, says the seller: it is not sent again, and stands until its deadline all the same.
+                in_flight.burned();
+                return None;
+            }
+            Some(in_flight)
+        });
         let (parts, body) = response.into_parts();
         let state = self.payer.state.clone();
         let watch = Watch::new(state, paid, allowance, in_flight, status, &parts.headers);
@@ -252,6 +258,50 @@ where
         response.extensions_mut().insert(paid);
         response.extensions_mut().insert(handle);
         Ok(Sent::Answer(response))
+    }
+
+    /// Sends a request with a payment until it is answered, where that cannot be a second charge: one whose answer does
+    /// not come again and again, one that is still being served as long as there is patience.
+    async fn deliver<B, RB>(
+        &mut self,
+        parts: &request::Parts,
+        body: B,
+        ready: &Ready,
+    ) -> Result<Response<RB>, BoxError>
+    where
+        S: Service<Request<B>, Response = Response<RB>>,
+        S::Error: Into<BoxError>,
+        B: ReplayBody,
+    {
+        let policy = self.payer.policy();
+        let (mut retries, mut patience) = match ready.in_flight {
+            Some(_) => (policy.retries, policy.patience),
+            None => (0, 0),
+        };
+        loop {
+            let mut request = Request::from_parts(parts.clone(), body.clone());
+            let (name, value) = ready.header.clone();
+            request.headers_mut().insert(name, value);
+            let sent = self.inner.call(request).await.map_err(Into::into);
+            let wait = match sent {
+                Ok(early) if early.status() == StatusCode::TOO_EARLY && patience > 0 => {
+                    retry_after(early.headers()).min(patience)
+                }
+                Ok(response) => return Ok(response),
+                Err(error) if retries == 0 => return Err(error),
+                Err(_) => {
+                    retries = retries.saturating_sub(1);
+                    0
+                }
+            };
+            if wait > 0 {
+                patience = patience.saturating_sub(wait);
+                tokio::time::sleep(Duration::from_secs(wait)).await;
+            }
+            poll_fn(|cx| self.inner.poll_ready(cx))
+                .await
+                .map_err(Into::into)?;
+        }
     }
 
     /// Keeps the books of a payment that was answered with 402. Whether a permit was forgotten.
@@ -371,6 +421,15 @@ impl Demand {
 /// A seller's text, made fit for a terminal: it is another party's.
 fn readable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(500).collect()
+}
+
+/// What a seller says of when to come back, in seconds: 1 to 10, and 1 where it says nothing that can be read.
+fn retry_after(headers: &header::HeaderMap) -> u64 {
+    headers
+        .get(header::RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+        .unwrap_or(1)
+        .clamp(1, 10)
 }
 
 /// Where a redirect leads, if that is another origin.

@@ -20,6 +20,11 @@ fn answering(
     })
 }
 
+/// A client that tells of each failure.
+fn impatient() -> Policy {
+    Policy::default().retries(0).patience(0)
+}
+
 fn headers(seller: &Seller) -> Vec<http::HeaderValue> {
     let payments = seller.payments();
     payments
@@ -44,7 +49,7 @@ async fn the_same_request_sends_the_same_authorization_again() {
                 ok("again"),
             ],
         );
-        let buyer = Buyer::at(&seller, Policy::default());
+        let buyer = Buyer::at(&seller, impatient());
         for _ in 0..2 {
             let error = buyer.ask("{}").await.unwrap_err();
             assert!(matches!(error, PayError::AnswerLost { .. }), "{error}");
@@ -62,7 +67,7 @@ async fn the_same_request_sends_the_same_authorization_again() {
 #[tokio::test]
 async fn another_request_gets_an_authorization_of_its_own() {
     let seller = answering(once(), [Err("reset".into()), ok("paid")]);
-    let buyer = Buyer::at(&seller, Policy::default());
+    let buyer = Buyer::at(&seller, impatient());
     buyer.ask("1").await.unwrap_err();
     buyer.read("2").await;
     let sent = headers(&seller);
@@ -72,7 +77,7 @@ async fn another_request_gets_an_authorization_of_its_own() {
 #[tokio::test]
 async fn after_its_deadline_a_lost_authorization_is_dead_and_another_is_signed() {
     let seller = answering(once(), [Err("reset".into()), ok("paid")]);
-    let buyer = Buyer::at(&seller, Policy::default());
+    let buyer = Buyer::at(&seller, impatient());
     buyer.ask("{}").await.unwrap_err();
     buyer.clock.advance(3_601);
     buyer.read("{}").await;
@@ -98,7 +103,7 @@ async fn a_call_that_is_dropped_leaves_its_authorization_for_the_next() {
     });
     let mut first = seller.clone();
     first = {
-        let buyer = Buyer::at(&first, Policy::default());
+        let buyer = Buyer::at(&first, impatient());
         let mut call = Box::pin(buyer.ask("{}"));
         // Runs until the payment is on its way, and is dropped there.
         while seller.payments().is_empty() {
@@ -122,7 +127,7 @@ async fn a_call_that_is_dropped_leaves_its_authorization_for_the_next() {
 async fn failures_and_early_answers_leave_the_authorization_good() {
     for code in [500, 502, 503, 504, 425, 429, 408] {
         let seller = answering(once(), [status(code), ok("paid")]);
-        let buyer = Buyer::at(&seller, Policy::default());
+        let buyer = Buyer::at(&seller, impatient());
         assert_eq!(buyer.ask("{}").await.unwrap().status(), code);
         assert_eq!(buyer.read("{}").await, "paid");
         assert_eq!(buyer.wallet.count(), 1, "{code}");
@@ -130,7 +135,7 @@ async fn failures_and_early_answers_leave_the_authorization_good() {
     // 409: used for another request. 400: never taken.
     for code in [409, 400] {
         let seller = answering(once(), [status(code), ok("paid")]);
-        let buyer = Buyer::at(&seller, Policy::default());
+        let buyer = Buyer::at(&seller, impatient());
         drop(buyer.ask("{}").await.unwrap());
         buyer.read("{}").await;
         assert_eq!(buyer.wallet.count(), 2, "{code}");
@@ -144,7 +149,7 @@ async fn an_answer_that_breaks_off_is_a_lost_one() {
         Ok(Response::new(body))
     };
     let seller = answering(once(), [broken(), ok("paid")]);
-    let buyer = Buyer::at(&seller, Policy::default());
+    let buyer = Buyer::at(&seller, impatient());
     let answer = buyer.ask("{}").await.unwrap();
     assert!(answer.into_body().collect().await.is_err());
     buyer.read("{}").await;
@@ -154,7 +159,7 @@ async fn an_answer_that_breaks_off_is_a_lost_one() {
 #[tokio::test]
 async fn equal_requests_at_one_time_are_two() {
     let seller = answering(once(), [ok("a"), ok("b")]);
-    let buyer = Buyer::at(&seller, Policy::default());
+    let buyer = Buyer::at(&seller, impatient());
     let (a, b) = tokio::join!(buyer.ask("{}"), buyer.ask("{}"));
     let _both = (a.unwrap(), b.unwrap());
     let sent = headers(&seller);
@@ -165,7 +170,7 @@ async fn equal_requests_at_one_time_are_two() {
 async fn a_refused_authorization_is_sent_again_while_it_answers_the_offer() {
     let refused = || demand(vec![once()], "permit2_allowance_required");
     let seller = answering(once(), [refused(), refused(), ok("paid")]);
-    let buyer = Buyer::at(&seller, Policy::default());
+    let buyer = Buyer::at(&seller, impatient());
     for _ in 0..2 {
         let error = buyer.ask("{}").await.unwrap_err();
         let code = error.rejection().unwrap().code;
@@ -217,7 +222,7 @@ async fn a_402_with_a_pending_transaction_is_not_an_answer() {
         Ok(response)
     };
     let seller = answering(once(), [pending(), ok("paid")]);
-    let buyer = Buyer::at(&seller, Policy::default());
+    let buyer = Buyer::at(&seller, impatient());
     assert!(buyer.ask("{}").await.unwrap_err().rejection().is_some());
     buyer.read("{}").await;
     assert_eq!(buyer.wallet.count(), 1);
@@ -227,7 +232,61 @@ async fn a_402_with_a_pending_transaction_is_not_an_answer() {
 #[tokio::test]
 async fn nothing_is_lost_before_something_was_paid() {
     let seller = Seller::scripted([Err("refused".into())]);
-    let buyer = Buyer::at(&seller, Policy::default());
+    let buyer = Buyer::at(&seller, impatient());
     let error = buyer.ask("{}").await.unwrap_err();
     assert!(matches!(error, PayError::Transport(_)));
+}
+
+#[tokio::test]
+async fn a_request_whose_answer_did_not_come_is_sent_again_with_the_same_payment() {
+    for entry in [once(), exact(None)] {
+        let replies = [Err("reset".into()), Err("reset".into()), ok("paid")];
+        let seller = answering(entry, replies);
+        let buyer = Buyer::at(&seller, Policy::default());
+        assert_eq!(buyer.read("{}").await, "paid");
+        let sent = headers(&seller);
+        assert_eq!(sent.len(), 3);
+        assert!(sent.iter().all(|header| *header == sent[0]));
+        assert_eq!(buyer.wallet.count(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_still_being_served_is_waited_for_and_not_for_ever() {
+    let early = || {
+        let mut response = status(425)?;
+        let wait = http::HeaderValue::from_static("7");
+        response.headers_mut().insert("retry-after", wait);
+        Ok(response)
+    };
+    let seller = answering(once(), [early(), early(), ok("paid")]);
+    let buyer = Buyer::at(&seller, Policy::default());
+    let begun = tokio::time::Instant::now();
+    assert_eq!(buyer.read("{}").await, "paid");
+    assert_eq!(begun.elapsed().as_secs(), 14);
+    assert_eq!(buyer.wallet.count(), 1);
+
+    let seller = answering(once(), [early(), early(), ok("paid")]);
+    let buyer = Buyer::at(&seller, Policy::default().patience(5));
+    let begun = tokio::time::Instant::now();
+    assert_eq!(buyer.ask("{}").await.unwrap().status(), 425);
+    assert_eq!(begun.elapsed().as_secs(), 5);
+    // The payment stays good for another try.
+    assert_eq!(buyer.read("{}").await, "paid");
+    assert_eq!(buyer.wallet.count(), 1);
+}
+
+#[tokio::test]
+async fn a_payment_that_is_used_up_stands_and_another_is_signed_within_the_limit() {
+    let seller = answering(exact(None), [status(409), status(409)]);
+    let both = Policy::default().max_authorization("0.12".parse().unwrap());
+    let buyer = Buyer::at(&seller, both);
+    for _ in 0..2 {
+        assert_eq!(buyer.ask("{}").await.unwrap().status(), 409);
+    }
+    let sent = headers(&seller);
+    assert_ne!(sent[0], sent[1], "what is used up is not sent again");
+    let error = buyer.ask("{}").await.unwrap_err();
+    let refused = error.refusals().unwrap().first();
+    assert!(matches!(refused, Refusal::Standing { .. }), "{refused}");
 }
