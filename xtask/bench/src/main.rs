@@ -15,6 +15,7 @@ mod payer;
 mod process;
 mod report;
 mod rss;
+mod settle;
 mod sibling;
 mod sse;
 mod stats;
@@ -74,6 +75,8 @@ enum Bench {
     Ledger,
     /// Memory after many paid requests
     Rss,
+    /// Gas of a settled request, beside a single settlement
+    Settle,
 }
 
 /// What the measurements are given.
@@ -140,6 +143,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             Bench::Sse => sse::run(),
             Bench::Ledger => ledger::run(&options).await,
             Bench::Rss => rss::run(&options).await,
+            Bench::Settle => settle::run().await,
         };
         rows.extend(measured.with_context(|| format!("{bench:?}"))?);
     }

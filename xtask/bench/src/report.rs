@@ -38,6 +38,7 @@ pub(crate) enum Wanted {
     AtMost(f64),
     Below(f64),
     RatioAtLeast(f64),
+    AtLeast(f64),
 }
 
 impl Row {
@@ -75,6 +76,7 @@ impl Row {
             Wanted::AtMost(most) => self.value <= most,
             Wanted::Below(most) => self.value < most,
             Wanted::RatioAtLeast(least) => ratio.is_some_and(|ratio| ratio >= least),
+            Wanted::AtLeast(least) => self.value >= least,
         });
         self.wanted = Some(wanted);
         self
@@ -95,6 +97,7 @@ impl Row {
                 Some(Wanted::AtMost(most)) => format!("≤ {most}"),
                 Some(Wanted::Below(most)) => format!("< {most}"),
                 Some(Wanted::RatioAtLeast(least)) => format!("ratio ≥ {least}"),
+                Some(Wanted::AtLeast(least)) => format!("≥ {least}"),
             },
             match self.met {
                 None => String::new(),
