@@ -13,6 +13,7 @@
 
 mod audit;
 mod facilitate;
+mod health;
 mod hold;
 mod ids;
 mod market;
@@ -21,14 +22,17 @@ mod policy;
 mod rail;
 mod reconcile;
 mod recover;
+mod refusal;
+mod remote;
 mod replay;
 mod status;
 mod till;
 mod verifier;
 mod worker;
 
-pub use audit::{ChainAuditError, Invariant, PAID_OFF, Report, audit, audit_chain};
+pub use audit::{ChainAuditError, Invariant, PAID_OFF, Report as AuditReport, audit, audit_chain};
 pub use facilitate::{Desk, DeskConfig};
+pub use health::{GasMoney, Health, Report};
 pub use hold::EngineHold;
 pub use ids::Ids;
 pub use market::{Market, Markets};
@@ -37,6 +41,7 @@ pub use policy::Policy;
 pub use rail::{OwnRail, RailConfig, Worth};
 pub use reconcile::{Movement, ReconcileConfig, ReconcileError, Reconciled, reconcile};
 pub use recover::recover;
+pub use remote::{RemoteConfig, RemoteRail, facilitator_address};
 pub use status::status;
 pub use till::{Cashier, CashierConfig};
 pub use verifier::ChainVerifier;

@@ -1,6 +1,10 @@
 //! The till: offers, admission and the holds of admitted requests.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, OnceLock},
+};
 
 use tokio::sync::Notify;
 use tollgate_eip712::digest;
@@ -9,7 +13,7 @@ use tollgate_payment::{
     Ask, AuthorizationKey, Command as _, ExposureKey, FundsBound, IdentifierKey, Offer, OwnerKey,
     PaymentKeys, Pricing, Refusal, RequestBinding, Retention, Terms,
     command::{Naming, Reserve},
-    port::{Admission, AdmitError, Admitted, Kept, Replay, Till, Verifier, VerifyError},
+    port::{Admission, AdmitError, Admitted, Kept, Replay, Till, Verifier},
 };
 use tollgate_x402::{
     Address, Authorization, Clock, ErrorCode, Exact, Extensions, Identifier, MatchError, PaymentId,
@@ -17,9 +21,11 @@ use tollgate_x402::{
 };
 
 use crate::{
+    health::Health,
     hold::EngineHold,
     ids::Ids,
     market::{Market, Markets},
+    refusal::{explain, in_flight, refused, signature_code, unrecorded, unverified, used_up},
     replay::{self, Earlier},
 };
 
@@ -59,6 +65,8 @@ struct Inner<S, V> {
     ids: Ids,
     /// What every offer carries, made once.
     extensions: Extensions,
+    /// Of settlement, where the worker runs beside this till.
+    health: OnceLock<Health>,
 }
 
 impl<S, V> fmt::Debug for Cashier<S, V> {
@@ -98,10 +106,19 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
             work,
             ids,
             extensions: Extensions::new().with_payment_identifier(PaymentIdentifier::default()),
+            health: OnceLock::new(),
         };
         Self {
             inner: Arc::new(inner),
         }
+    }
+
+    /// The same, which lends nothing that the settling account could not pay the settlement of.
+    #[must_use]
+    pub fn with_health(self, health: Health) -> Self {
+        // The first is the one that counts.
+        let _ = self.inner.health.set(health);
+        self
     }
 
     /// The markets.
@@ -154,6 +171,14 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
         request: RequestBinding,
         identifier: Option<&Identifier>,
     ) -> Result<Reserve, AdmitError> {
+        if let Some(Err(message)) = self.inner.health.get().map(Health::admits) {
+            return Err(AdmitError {
+                code: ErrorCode::ChainUnavailable,
+                message,
+                retry_after: Some(30),
+                payer: Some(authorization.owner()),
+            });
+        }
         let run = self.inner.config.run.get().ok_or_else(|| AdmitError {
             code: ErrorCode::LedgerUnavailable,
             message: Outage::RunEnded.to_string(),
@@ -347,7 +372,17 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
                         },
                     }
                 }
-                refusal => return Err(self.explain(&refusal, authorization)),
+                refusal => {
+                    if let Refusal::Insufficient {
+                        bound: FundsBound::Allowance,
+                        ..
+                    } = refusal
+                    {
+                        // What is due may be what stands between the payer and a fresh permit.
+                        self.inner.work.notify_one();
+                    }
+                    return Err(explain(&refusal, authorization));
+                }
             }
         }
         // The same request comes again and again, and each time ends between two looks.
@@ -370,44 +405,6 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
         replay::earlier(store, markets, retention, clock.now(), id)
             .await
             .map_err(|error| unrecorded(&error, authorization))
-    }
-
-    fn explain(&self, refusal: &Refusal, authorization: &Authorization) -> AdmitError {
-        let payer = Some(authorization.owner());
-        let with = |code: ErrorCode, message: String, retry_after| AdmitError {
-            code,
-            message,
-            retry_after,
-            payer,
-        };
-        let message = refusal.to_string();
-        match *refusal {
-            Refusal::Insufficient { bound, .. } => {
-                if bound == FundsBound::Allowance {
-                    // What is due may be what stands between the payer and a fresh permit.
-                    self.inner.work.notify_one();
-                }
-                with(short_code(authorization, bound), message, None)
-            }
-            Refusal::Limited { retry_after, .. } => {
-                with(ErrorCode::CreditExhausted, message, Some(retry_after))
-            }
-            Refusal::Blocked { .. } => with(ErrorCode::InsufficientFunds, message, None),
-            Refusal::PermitNonce { .. } => with(ErrorCode::InvalidPermitNonce, message, None),
-            Refusal::Barred => with(ErrorCode::PayerBarred, message, None),
-            Refusal::Used => with(ErrorCode::DuplicateSettlement, message, None),
-            Refusal::IdentifierUsed => with(ErrorCode::PaymentIdentifierConflict, message, None),
-            Refusal::FundsNeeded => with(
-                ErrorCode::ChainUnavailable,
-                "the node's answer is older than what is known already".to_owned(),
-                Some(1),
-            ),
-            Refusal::CounterAhead { .. } | Refusal::Books(_) | Refusal::Missing(_) => {
-                tracing::error!(%message, "the ledger needs a person");
-                with(ErrorCode::LedgerUnavailable, message, Some(30))
-            }
-            _ => with(ErrorCode::LedgerUnavailable, message, Some(1)),
-        }
     }
 }
 
@@ -474,89 +471,5 @@ const fn meant(error: MatchError) -> u8 {
     }
 }
 
-fn refused(code: ErrorCode, message: impl Into<String>) -> AdmitError {
-    AdmitError {
-        code,
-        message: message.into(),
-        retry_after: None,
-        payer: None,
-    }
-}
-
 /// How often a request is looked at again, of which something changed between two looks.
 const TRIES: usize = 6;
-
-fn unrecorded(error: &StoreError, authorization: &Authorization) -> AdmitError {
-    AdmitError {
-        code: ErrorCode::LedgerUnavailable,
-        message: error.to_string(),
-        retry_after: Some(2),
-        payer: Some(authorization.owner()),
-    }
-}
-
-fn in_flight(authorization: &Authorization) -> AdmitError {
-    AdmitError {
-        code: ErrorCode::PaymentInFlight,
-        message: "this payment is being served".to_owned(),
-        retry_after: Some(1),
-        payer: Some(authorization.owner()),
-    }
-}
-
-/// A nonce is burned here even where nothing was charged: else whoever hangs up early is served again and again.
-fn used_up(authorization: &Authorization) -> AdmitError {
-    AdmitError {
-        code: ErrorCode::DuplicateSettlement,
-        message: "this payment has ended, and nothing was charged".to_owned(),
-        retry_after: None,
-        payer: Some(authorization.owner()),
-    }
-}
-
-fn unverified(error: VerifyError, authorization: &Authorization) -> AdmitError {
-    let payer = Some(authorization.owner());
-    match error {
-        VerifyError::Refused { code, message } => AdmitError {
-            code,
-            message,
-            retry_after: None,
-            payer,
-        },
-        VerifyError::Unavailable(message) => AdmitError {
-            code: ErrorCode::ChainUnavailable,
-            message,
-            retry_after: Some(2),
-            payer,
-        },
-    }
-}
-
-pub(crate) const fn signature_code(authorization: &Authorization) -> ErrorCode {
-    match authorization {
-        Authorization::Allowance(_) => ErrorCode::InvalidPermitSignature,
-        Authorization::Once(_) | Authorization::Exact(Exact::Permit2(_)) => {
-            ErrorCode::Permit2Signature
-        }
-        Authorization::Exact(Exact::Eip3009(_)) => ErrorCode::InvalidEip3009Signature,
-    }
-}
-
-pub(crate) const fn short_code(authorization: &Authorization, bound: FundsBound) -> ErrorCode {
-    match (authorization, bound) {
-        (Authorization::Allowance(_), FundsBound::Allowance) => ErrorCode::AllowanceExhausted,
-        (Authorization::Allowance(_), _) => ErrorCode::InsufficientFunds,
-        (
-            Authorization::Once(_) | Authorization::Exact(Exact::Permit2(_)),
-            FundsBound::Allowance,
-        ) => ErrorCode::Permit2Allowance,
-        (Authorization::Once(_) | Authorization::Exact(Exact::Permit2(_)), FundsBound::Balance) => {
-            ErrorCode::Permit2Balance
-        }
-        (
-            Authorization::Once(_) | Authorization::Exact(Exact::Permit2(_)),
-            FundsBound::Authorization,
-        ) => ErrorCode::Permit2Amount,
-        (Authorization::Exact(Exact::Eip3009(_)), _) => ErrorCode::Eip3009Balance,
-    }
-}

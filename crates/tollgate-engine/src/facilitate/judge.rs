@@ -84,7 +84,7 @@ impl<'a> Judged<'a> {
         }
         tollgate_eip712::verify(&authorization, &market.domain).map_err(|error| {
             Bad::new(
-                crate::till::signature_code(&authorization),
+                crate::refusal::signature_code(&authorization),
                 error.to_string(),
             )
         })?;

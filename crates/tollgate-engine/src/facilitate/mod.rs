@@ -459,7 +459,7 @@ fn refused(refusal: &Refusal, judged: &Judged<'_>) -> Refused {
     };
     match refusal {
         Refusal::Insufficient { bound, .. } => {
-            bad(crate::till::short_code(&judged.authorization, *bound))
+            bad(crate::refusal::short_code(&judged.authorization, *bound))
         }
         Refusal::Used | Refusal::Admitted(_) => bad(ErrorCode::DuplicateSettlement),
         Refusal::Blocked { .. } | Refusal::Barred => bad(ErrorCode::PayerRefused),
