@@ -58,6 +58,17 @@ impl Chain {
                 "block_time and timeout must be more than 0".into(),
             ));
         }
+        let chain = Self::relay(config)?;
+        chain.check_ids().await?;
+        Ok(chain)
+    }
+
+    /// Endpoints to send by alone, as builders offer them: they are asked nothing, not even for their chain. A signed
+    /// transaction names its own.
+    ///
+    /// # Errors
+    /// [`ChainError::Config`].
+    pub fn relay(config: ChainConfig) -> Result<Self, ChainError> {
         let counter = Arc::new(Counter::default());
         let endpoints = config
             .urls
@@ -65,16 +76,14 @@ impl Chain {
             .enumerate()
             .map(|(place, url)| Endpoint::new(place, url, &config, counter.clone()))
             .collect::<Result<Vec<_>, _>>()?;
-        let chain = Self(Arc::new(Inner {
+        Ok(Self(Arc::new(Inner {
             endpoints,
             chain_id: config.chain_id,
             block_time: config.block_time,
             agreement: config.agreement,
             max_log_range: config.max_log_range,
             counter,
-        }));
-        chain.check_ids().await?;
-        Ok(chain)
+        })))
     }
 
     /// A chain by way of nodes inside of this process, of which `agreement` must agree: for simulations. The URLs of
@@ -464,7 +473,10 @@ impl Chain {
     }
 
     /// The first endpoint's word; the next one's where it has none.
-    pub(crate) async fn first<'a, T, F>(&'a self, ask: impl Fn(&'a Endpoint) -> F) -> Result<T, ChainError>
+    pub(crate) async fn first<'a, T, F>(
+        &'a self,
+        ask: impl Fn(&'a Endpoint) -> F,
+    ) -> Result<T, ChainError>
     where
         F: Future<Output = Result<T, ChainError>>,
     {

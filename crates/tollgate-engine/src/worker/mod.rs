@@ -7,6 +7,7 @@
 mod choose;
 mod follow;
 mod lead;
+mod pulse;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,10 +21,10 @@ use tollgate_payment::{
     BatchItem, Credit, Halt, SignerKey,
     port::{Rail, RailError},
 };
-use tollgate_x402::{Address, Clock};
+use tollgate_x402::{Address, Clock, Timestamp};
 
 use self::{follow::Rest, lead::Led};
-use crate::{ids::Ids, payees::Payees, policy::Policy};
+use crate::{health::Health, ids::Ids, payees::Payees, policy::Policy};
 
 /// How a worker settles.
 #[derive(Clone, Debug)]
@@ -115,6 +116,9 @@ pub struct Worker<S, R, C> {
     holder: u128,
     led: Option<Led>,
     resting: BTreeMap<Address, Rest>,
+    health: Health,
+    /// When the account and the chain were last felt.
+    felt: Option<Timestamp>,
     ids: Ids,
 }
 
@@ -163,6 +167,8 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             holder: ids.draw(),
             led: None,
             resting: BTreeMap::new(),
+            health: Health::default(),
+            felt: None,
             ids,
         }
     }
@@ -183,6 +189,11 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
     /// [`StoreError`].
     pub async fn recover(&self, epoch: u64) -> Result<usize, StoreError> {
         crate::recover(&self.store, epoch).await
+    }
+
+    /// What the worker tells of itself: for readiness, and for a till that is not to lend what cannot be settled.
+    pub fn health(&self) -> Health {
+        self.health.clone()
     }
 
     /// Works until `stop` says so.
@@ -228,6 +239,12 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
     /// # Errors
     /// [`WorkerError`], the first one: what was stored stays, and the next tick goes on.
     pub async fn tick(&mut self) -> Result<Progress, WorkerError> {
+        let done = self.look().await;
+        self.tell(&done);
+        done
+    }
+
+    async fn look(&mut self) -> Result<Progress, WorkerError> {
         let mut progress = Progress::default();
         let mut failed = match self.lead().await {
             Ok(true) => None,
@@ -263,6 +280,7 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
         if let Some(error) = failed {
             return Err(error);
         }
+        self.feel().await?;
         if let Some(halt) = self.led.as_ref().and_then(|led| led.halt.clone()) {
             return Err(WorkerError::Halted(halt));
         }

@@ -138,6 +138,14 @@ impl Backend {
         }
     }
 
+    /// Whether blocks become final: of the embedded chain alone.
+    pub(crate) fn freeze_finality(&self, frozen: bool) {
+        match &self.chain {
+            Chain::Dev(chain) => chain.freeze_finality(frozen),
+            Chain::Anvil(_) => panic!("anvil finalizes always: this test is the embedded chain's"),
+        }
+    }
+
     /// Faults of the node: the embedded chain's alone.
     pub(crate) fn faults(&self) -> &Faults {
         match &self.chain {

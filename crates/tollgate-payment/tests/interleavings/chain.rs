@@ -54,6 +54,14 @@ fn get(map: &BTreeMap<Address, u64>, key: Address) -> u64 {
     map.get(&key).copied().unwrap_or_default()
 }
 
+/// The payer has only so much.
+fn short(available: u64, reason: LossReason) -> ItemFate {
+    ItemFate::Short {
+        available: Amount::from(available),
+        reason,
+    }
+}
+
 impl State {
     pub(crate) fn permit(&mut self, owner: Address, nonce: u64, value: u64) -> bool {
         if get(&self.nonce, owner) != nonce {
@@ -64,18 +72,24 @@ impl State {
         true
     }
 
-    fn pay(&mut self, owner: Address, amount: u64) -> Result<(), LossReason> {
+    fn pay(&mut self, owner: Address, amount: u64) -> Result<(), ItemFate> {
         let balance = get(&self.balance, owner);
-        let left = balance.checked_sub(amount).ok_or(LossReason::Balance)?;
+        let left = balance
+            .checked_sub(amount)
+            .ok_or(short(balance, LossReason::Balance))?;
         self.balance.insert(owner, left);
         self.treasury += amount;
         Ok(())
     }
 
-    fn draw(&mut self, owner: Address, amount: u64) -> Result<(), LossReason> {
+    fn draw(&mut self, owner: Address, amount: u64) -> Result<(), ItemFate> {
         let allowance = get(&self.allowance, owner);
-        let left = allowance.checked_sub(amount).ok_or(LossReason::Allowance)?;
-        self.pay(owner, amount)?;
+        let available = allowance.min(get(&self.balance, owner));
+        let left = allowance
+            .checked_sub(amount)
+            .ok_or(short(available, LossReason::Allowance))?;
+        self.pay(owner, amount)
+            .map_err(|_| short(available, LossReason::Balance))?;
         self.allowance.insert(owner, left);
         Ok(())
     }
@@ -96,7 +110,7 @@ impl State {
                 self.burned.insert((owner, nonce), Some(by));
                 ItemFate::Paid
             }
-            Err(reason) => ItemFate::Again(reason),
+            Err(fate) => fate,
         }
     }
 
@@ -121,9 +135,9 @@ impl State {
                 }
                 match self.draw(owner, amount) {
                     Ok(()) => ItemFate::Paid,
-                    Err(reason) => {
+                    Err(fate) => {
                         *self = before;
-                        ItemFate::Again(reason)
+                        fate
                     }
                 }
             }
@@ -150,8 +164,8 @@ impl State {
 }
 
 impl Chain {
-    /// Puts a stored transaction of a batch into a block, if it is its account's turn.
-    pub(crate) fn mine(&mut self, batch: &BatchRow, variant: usize) -> bool {
+    /// Puts a stored transaction of a batch into a block, if it is its account's turn. It may revert as a whole.
+    pub(crate) fn mine(&mut self, batch: &BatchRow, variant: usize, reverts: bool) -> bool {
         let Some(instruction) = batch.sent.get(variant) else {
             return false;
         };
@@ -166,6 +180,9 @@ impl Chain {
             .items
             .iter()
             .map(|item| {
+                if reverts || instruction.void {
+                    return ItemFate::Parted(LossReason::Refused);
+                }
                 self.latest
                     .item(item, batch.settler.is_some(), instruction.hash)
             })

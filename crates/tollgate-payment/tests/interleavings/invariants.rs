@@ -20,6 +20,7 @@ struct Sums {
 
 impl Sums {
     fn add(&mut self, payment: &PaymentRow) {
+        self.lost += units(payment.short);
         match payment.state {
             PaymentState::Serving { .. } => {
                 self.held += units(payment.reserved);
@@ -56,7 +57,7 @@ pub(crate) fn check(world: &World) {
             paid += units(payment.charge);
         }
         // 2: what is charged was reserved, and what was reserved was signed.
-        assert!(payment.charge <= payment.reserved);
+        assert!(units(payment.charge) + units(payment.short) <= units(payment.reserved));
         let signed = &world
             .rows
             .authorization(&keys.authorization)

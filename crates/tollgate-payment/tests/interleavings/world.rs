@@ -7,8 +7,8 @@ use tollgate_payment::{
     ExposureKey, Instruction, Limit, LossReason, OwnerKey, PaymentKeys, PaymentRow, PaymentState,
     Refusal, ReleaseReason, Row, RowKey, Rows, SignerKey, SpenderKey,
     command::{
-        Adopt, Checkpoint, Claim, Commit, Conclude, Fate, Funds, Included, ItemFate, Release,
-        Reserve, Seal, SpenderFunds,
+        Adopt, Checkpoint, Claim, Commit, Conclude, Fate, Funds, Included, ItemFate, Lead, Release,
+        Reserve, Resume, Seal, SpenderFunds, Stop,
     },
 };
 use tollgate_x402::{
@@ -56,6 +56,8 @@ pub(crate) struct World {
     committed: Vec<PaymentId>,
     /// Transfers that others submitted: what they moved.
     submitted: BTreeMap<(Address, U256), u64>,
+    /// The term in which each of two workers believes that it leads an account.
+    terms: BTreeMap<(SignerKey, u8), u64>,
     now: Timestamp,
     epoch: u64,
     ids: u128,
@@ -86,6 +88,7 @@ impl World {
             permits: BTreeMap::new(),
             committed: Vec::new(),
             submitted: BTreeMap::new(),
+            terms: BTreeMap::new(),
             now: Timestamp(1_900_000_000),
             epoch: 1,
             ids: 0,
@@ -233,6 +236,8 @@ impl World {
             }
             92..94 => self.crash(),
             94 => self.chain.reorganize(),
+            96 => self.lead(bytes),
+            97 => self.halt(bytes),
             95 => self.now = self.now.plus(u64::from(bytes[0])),
             _ => self.mischief(bytes),
         }
@@ -465,24 +470,79 @@ impl World {
         if batch.sent.is_empty() && unsigned.is_some_and(|oldest| oldest.id != batch.id) {
             return;
         }
+        let worker = bytes[3] % 2;
+        let term = self.terms.get(&(signer, worker)).copied().unwrap_or(0);
+        let row = self.rows.signer(&signer).unwrap().clone();
         self.ids += 1;
         let seal = Seal {
             batch: batch.id,
             signer,
-            term: 0,
+            term,
             instruction: Instruction {
-                nonce: batch
-                    .nonce()
-                    .unwrap_or(self.rows.signer(&signer).unwrap().next_nonce),
+                nonce: batch.nonce().unwrap_or(row.next_nonce),
                 hash: B256::from(U256::from(self.ids)),
                 raw: Bytes::new(),
                 gas_price: batch.sent.last().map_or(100, |sent| sent.gas_price + 13),
                 stored: self.now,
                 sent: None,
-                void: false,
+                // What no node takes is replaced by what moves nothing.
+                void: !batch.sent.is_empty() && bytes[1] % 8 == 0,
             },
         };
-        self.apply(&seal).unwrap();
+        let sealed = self.apply(&seal);
+        if row.lease.map_or(0, |lease| lease.term) != term {
+            assert_eq!(
+                sealed,
+                Err(Refusal::Deposed),
+                "a worker signs in an old term"
+            );
+        } else if row.halt.is_some() && batch.sent.is_empty() {
+            assert_eq!(sealed, Err(Refusal::Halted));
+        } else {
+            sealed.unwrap();
+        }
+    }
+
+    /// One of two workers acquires an account, renews it, gives it up, or begins anew.
+    fn lead(&mut self, bytes: [u8; 4]) {
+        let signers = self.signers();
+        let signer = signers[usize::from(bytes[0]) % signers.len()];
+        let worker = bytes[1] % 2;
+        let before = self.rows.signer(&signer).unwrap().lease.clone();
+        let lead = Lead {
+            signer,
+            holder: u128::from(worker) + 1,
+            seconds: u64::from(bytes[2] % 16),
+            sole: bytes[3] > 240,
+            chain_nonce: None,
+        };
+        let found = self.apply(&lead).unwrap();
+        if let Some(term) = found.term_of(lead.holder) {
+            self.terms.insert((signer, worker), term);
+        }
+        let term = |lease: Option<tollgate_payment::Lease>| lease.map_or(0, |lease| lease.term);
+        assert!(term(before) <= term(found.lease), "terms rise");
+    }
+
+    /// Somebody stops an account, or a person lets it go on.
+    fn halt(&mut self, bytes: [u8; 4]) {
+        let signers = self.signers();
+        let signer = signers[usize::from(bytes[0]) % signers.len()];
+        if bytes[1] % 4 == 0 {
+            let reason = "a stranger".to_owned();
+            self.apply(&Stop { signer, reason }).unwrap();
+        } else {
+            self.resume(signer);
+        }
+    }
+
+    fn resume(&mut self, signer: SignerKey) {
+        let final_count = self.chain.finalized.sent.get(&signer).copied();
+        let next = self.apply(&Resume {
+            signer,
+            chain_nonce: final_count.unwrap_or_default(),
+        });
+        assert_eq!(next, Ok(self.rows.signer(&signer).unwrap().next_nonce));
     }
 
     fn mine(&mut self, bytes: [u8; 4]) {
@@ -498,9 +558,10 @@ impl World {
             .skip(usize::from(bytes[0]))
             .take(sealed.len())
         {
+            let reverts = self.settler && bytes[2] > 240;
             if self
                 .chain
-                .mine(batch, usize::from(bytes[1]) % batch.sent.len())
+                .mine(batch, usize::from(bytes[1]) % batch.sent.len(), reverts)
             {
                 break;
             }
@@ -528,8 +589,44 @@ impl World {
         self.apply(&included).unwrap();
     }
 
+    /// A simulation says of a batch that is not signed that some of it would fail.
+    fn rehearse(&mut self, bytes: [u8; 4]) {
+        let claimed: Vec<_> = self
+            .batches()
+            .filter(|batch| batch.state == BatchState::Claimed)
+            .cloned()
+            .collect();
+        let Some(batch) = claimed.get(usize::from(bytes[0]) % claimed.len().max(1)) else {
+            return;
+        };
+        let items = (0..batch.items.len()).map(|item| {
+            if (usize::from(bytes[1]) >> (item % 8)) % 2 == 0 {
+                ItemFate::Untried
+            } else {
+                ItemFate::Deferred(LossReason::Refused)
+            }
+        });
+        let conclude = Conclude {
+            fate: Fate {
+                transaction: None,
+                block: 0,
+                items: items.collect(),
+            },
+            batch: batch.clone(),
+            attempts: ATTEMPTS,
+        };
+        let (paid, lost) = self.apply(&conclude).unwrap();
+        assert!(
+            paid.is_empty() && lost.is_empty(),
+            "a simulation decides nothing"
+        );
+    }
+
     /// Concludes any batch that the finalized chain has decided.
     fn conclude(&mut self, bytes: [u8; 4]) -> bool {
+        if bytes[3] < 20 {
+            self.rehearse(bytes);
+        }
         let decided: Vec<_> = self
             .batches()
             .filter(|batch| !batch.concluded())
@@ -580,6 +677,12 @@ impl World {
             fate,
             attempts: ATTEMPTS,
         };
+        if batch.sent.len() > 1 {
+            // What another worker asked the chain before the last one was signed.
+            let mut stale = conclude.clone();
+            stale.batch.sent.pop();
+            assert_eq!(self.apply(&stale), Err(Refusal::Overtaken));
+        }
         match self.apply(&conclude) {
             Ok(_) => {
                 self.concluded_moves += mined.moved + by_others;
@@ -766,14 +869,18 @@ impl World {
                 return self.audit();
             }
             self.claim([7, round as u8, 0, 0]);
+            for signer in self.signers() {
+                self.resume(signer);
+            }
             for signer in 0..2 {
+                self.lead([signer, 0, 15, 255]);
                 self.seal([signer, 255, 0, 0]);
             }
             self.mine([0; 4]);
             self.chain.finalize();
             // A batch may have to wait for the one before it.
             for pick in 0..8 {
-                self.conclude([pick, 0, 0, 0]);
+                self.conclude([pick, 0, 0, 255]);
             }
             invariants::check(self);
         }
@@ -846,6 +953,7 @@ impl World {
                 "an honest payer's payment is {:?}",
                 payment.state
             );
+            assert!(payment.short.is_zero());
         }
     }
 }
