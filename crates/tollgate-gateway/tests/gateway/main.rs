@@ -3,6 +3,7 @@
 mod failures;
 mod mock;
 mod plain;
+mod replays;
 mod routes;
 mod server;
 mod shop;
