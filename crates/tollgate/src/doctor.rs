@@ -1,0 +1,225 @@
+//! `tollgate doctor`: everything that money depends on, looked at once.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+use tollgate_bsc::{
+    Chain, ChainConfig, Check, Outcome, SettlerTerms, check_agreement, check_chain,
+    check_gas_money, check_gas_price, check_logs, check_permit2, check_proxies, check_settler,
+    check_sync_send, check_token,
+};
+use tollgate_ledger::Store;
+use tollgate_x402::Clock;
+
+use crate::{
+    clock::SystemClock,
+    ops::{Receivers, Setup, Table, Where},
+};
+
+/// The gas of a full batch of the commonest kind: 50 allowances.
+const BATCH_GAS: u64 = 2_600_000;
+
+/// Look at everything that money depends on, and say what to do where it is not as it should be.
+///
+/// The endpoints and whether they agree; the clock, finality and the price of gas; each token's code, decimals, EIP-712
+/// domain, pause and freezes; the Settler's code, ledger, treasury and operator; Permit2 and x402's proxies; the operator's
+/// BNB; and the ledger. Nothing is sent or changed.
+///
+/// Exit codes: 0 all is well, warnings among it; 1 something fails; 2 the arguments are wrong.
+#[derive(clap::Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    at: Where,
+}
+
+impl Doctor {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        let setup = Setup::read(&self.at.config)?;
+        let mut checks = Vec::new();
+        look(&setup, &mut checks).await?;
+        let worst = checks.iter().map(|check| check.outcome).max();
+        if self.at.json {
+            let all: Vec<_> = checks
+                .iter()
+                .map(|check| {
+                    json!({"name": check.name, "outcome": name(check.outcome), "detail": check.detail})
+                })
+                .collect();
+            say!(
+                "{:#}",
+                json!({"ok": worst != Some(Outcome::Fail), "checks": all})
+            );
+        } else {
+            let mut table = Table::new(&["", "check", "what was seen, and what to do"]);
+            for check in &checks {
+                table.row(vec![
+                    name(check.outcome).to_owned(),
+                    check.name.to_owned(),
+                    check.detail.clone(),
+                ]);
+            }
+            say!("{}", table.to_string().trim_end());
+            let count = |outcome| {
+                checks
+                    .iter()
+                    .filter(|check| check.outcome == outcome)
+                    .count()
+            };
+            say!(
+                "\n{} ok, {} warnings, {} failures.",
+                count(Outcome::Ok),
+                count(Outcome::Warn),
+                count(Outcome::Fail)
+            );
+        }
+        Ok(if worst == Some(Outcome::Fail) {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        })
+    }
+}
+
+const fn name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Ok => "ok",
+        Outcome::Warn => "warn",
+        Outcome::Fail => "FAIL",
+    }
+}
+
+fn check(name: &'static str, outcome: Outcome, detail: impl Into<String>) -> Check {
+    Check {
+        name,
+        outcome,
+        detail: detail.into(),
+    }
+}
+
+async fn look(setup: &Setup, checks: &mut Vec<Check>) -> anyhow::Result<()> {
+    // Each alone, under its number: an endpoint's URL may hold a key.
+    let mut alone = Vec::new();
+    for (number, url) in setup.chain.rpc.iter().enumerate() {
+        let label = format!("endpoint {}", number.saturating_add(1));
+        match Chain::connect(ChainConfig::new(setup.chain.id, [url.clone()])).await {
+            Ok(chain) => alone.push((label, chain)),
+            Err(error) => checks.push(check(
+                "endpoint",
+                Outcome::Fail,
+                format!("{label} cannot be used: {error}"),
+            )),
+        }
+    }
+    checks.extend(check_agreement(&alone).await);
+    let chain = match setup.connect().await {
+        Ok(chain) => chain,
+        Err(error) => {
+            checks.push(check(
+                "chain",
+                Outcome::Fail,
+                format!("{}; correct chain.rpc", crate::explain(&error)),
+            ));
+            return Ok(());
+        }
+    };
+    checks.extend(check_chain(&chain, Some(SystemClock.now())).await);
+    checks.push(check_gas_price(&chain, setup.chain.gas_floor, setup.chain.gas_cap).await);
+    checks.push(check_sync_send(&chain).await);
+
+    let ledger_id = ledger(setup, checks).await;
+    let receivers = accounts(setup, &chain, checks).await;
+    let paid: Vec<_> = receivers
+        .iter()
+        .flat_map(|receivers| [receivers.pay_to, receivers.treasury])
+        .collect();
+    for token in &setup.tokens {
+        checks.extend(check_token(&chain, token.info, &paid).await);
+    }
+    if let (Some(settler), Some(receivers)) = (setup.settler, &receivers) {
+        let expected = ledger_id.or(setup.ledger.id);
+        if let Some(ledger_id) = expected {
+            let terms = SettlerTerms {
+                ledger_id,
+                treasury: receivers.treasury,
+                operators: vec![receivers.operator],
+            };
+            checks.extend(check_settler(&chain, settler, &terms).await);
+        }
+        checks.push(check_logs(&chain, settler).await);
+    }
+    checks.extend(check_permit2(&chain).await);
+    checks.extend(check_proxies(&chain).await);
+    if let Some(receivers) = &receivers {
+        let floor = setup.chain.gas_floor;
+        checks.push(check_gas_money(&chain, receivers.operator, floor, BATCH_GAS).await);
+    }
+    Ok(())
+}
+
+/// Whether the ledger can be read, and which it is.
+async fn ledger(setup: &Setup, checks: &mut Vec<Check>) -> Option<tollgate_x402::B256> {
+    if setup.ledger.shared.is_none() && !setup.ledger.path.exists() {
+        checks.push(check(
+            "ledger",
+            Outcome::Warn,
+            format!(
+                "there is none at {} yet: `tollgate serve` makes it",
+                setup.ledger.path.display()
+            ),
+        ));
+        return None;
+    }
+    // A shared database is held to its durability settings when it is opened.
+    match setup.read_ledger().await {
+        Err(error) => {
+            checks.push(check("ledger", Outcome::Fail, crate::explain(&error)));
+            None
+        }
+        Ok(copied) => {
+            let id = copied.store.ledger_id();
+            let named = setup.ledger.id;
+            checks.push(if named.is_some_and(|named| named != id) {
+                check(
+                    "ledger",
+                    Outcome::Fail,
+                    format!("it is {id}, and ledger.id names another"),
+                )
+            } else {
+                check("ledger", Outcome::Ok, format!("{id}"))
+            });
+            Some(id)
+        }
+    }
+}
+
+/// Who is paid and who settles, as far as it is known.
+async fn accounts(setup: &Setup, chain: &Chain, checks: &mut Vec<Check>) -> Option<Receivers> {
+    let known = match setup.operator {
+        Some(operator) => Ok(operator),
+        None => match setup.read_ledger().await {
+            Ok(copied) => setup.signer(&copied.store).await,
+            Err(error) => Err(error),
+        },
+    };
+    let operator = match known {
+        Ok(operator) => operator,
+        Err(error) => {
+            checks.push(check(
+                "operator",
+                Outcome::Warn,
+                format!(
+                    "it is not known ({}): set the variable that seller.operator_key names",
+                    crate::explain(&error)
+                ),
+            ));
+            return None;
+        }
+    };
+    match setup.receivers_of(chain, operator).await {
+        Ok(receivers) => Some(receivers),
+        Err(error) => {
+            checks.push(check("settler-code", Outcome::Fail, crate::explain(&error)));
+            None
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! What the commands for operators share: the configuration without its keys, ledgers to read and to change, tables.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, bail};
+use tempfile::TempDir;
+use tollgate_bsc::{Chain, ChainConfig};
+use tollgate_contracts::TokenInfo;
+use tollgate_eip712::{LocalWallet, TokenDomain};
+use tollgate_engine::{Market, Markets};
+use tollgate_ledger::{OpenError, RowKind, SqliteStore, Store};
+use tollgate_payment::{OwnerKey, Row, SignerKey, Terms};
+use tollgate_price::amount_to_dollars;
+use tollgate_x402::{Address, Amount, B256, Timestamp};
+
+use crate::{
+    clock::SystemClock,
+    config::Source,
+    plan::{self, ChainPlan, CreditPlan, LedgerPlan, TokenPlan},
+    store::AnyStore,
+};
+
+/// The part of a configuration that operating needs. No key is needed: what has to be signed is printed for whoever
+/// holds it.
+pub(crate) struct Setup {
+    pub(crate) chain: ChainPlan,
+    pub(crate) settler: Option<Address>,
+    treasury: Option<Address>,
+    /// The account of `seller.operator_key`, where that variable is set.
+    pub(crate) operator: Option<Address>,
+    pub(crate) tokens: Vec<TokenPlan>,
+    pub(crate) credit: CreditPlan,
+    pub(crate) ledger: LedgerPlan,
+    /// The age at which allowances are settled, in seconds.
+    pub(crate) max_age: u64,
+}
+
+impl Setup {
+    /// Reads a configuration file.
+    pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(file).with_context(|| {
+            format!(
+                "{} cannot be read (docs/configuration.md has an example)",
+                file.display()
+            )
+        })?;
+        let source = Source::new(file.display().to_string(), text);
+        let environment: BTreeMap<String, String> = std::env::vars().collect();
+        let config = source.parse()?;
+        let chain = plan::chain(&config.chain, &source)?;
+        let tokens = plan::tokens(&config, &source, chain.id)?;
+        let key = &config.seller.operator_key;
+        let operator = source
+            .secret("seller.operator_key", key, &environment)
+            .ok()
+            .and_then(|key| LocalWallet::from_hex(&key).ok())
+            .map(|wallet| wallet.address());
+        Ok(Self {
+            settler: plan::address(&source, "seller.settler", &config.seller.settler)?,
+            treasury: plan::address(&source, "seller.treasury", &config.seller.treasury)?,
+            operator,
+            credit: plan::credit(&config, &source)?,
+            ledger: plan::ledger(&config.ledger, &source)?,
+            max_age: config.settlement.max_age_seconds,
+            chain,
+            tokens,
+        })
+    }
+
+    /// The chain.
+    pub(crate) async fn connect(&self) -> anyhow::Result<Chain> {
+        let mut config = ChainConfig::new(self.chain.id, self.chain.rpc.clone());
+        config.block_time = self.chain.block_time;
+        config.agreement = self.chain.agreement;
+        Chain::connect(config)
+            .await
+            .with_context(|| format!("chain {} cannot be reached", self.chain.id))
+    }
+
+    /// A ledger to read: of a file a copy as it is now, so that a gateway that has it open goes on; a database itself.
+    pub(crate) async fn read_ledger(&self) -> anyhow::Result<Copied> {
+        if let Some(shared) = &self.ledger.shared {
+            return Ok(Copied {
+                store: AnyStore::shared(shared, self.ledger.id).await?,
+                _directory: None,
+            });
+        }
+        self.copy()
+    }
+
+    /// A ledger to try something with, which changes nothing.
+    pub(crate) fn copy(&self) -> anyhow::Result<Copied> {
+        if self.ledger.shared.is_some() {
+            bail!(
+                "a dry run needs a copy, which is made of a SQLite file alone: restore a dump of the database into another one, and name that in the configuration"
+            );
+        }
+        let path = &self.ledger.path;
+        if !path.exists() {
+            bail!(
+                "there is no ledger at {}: correct ledger.path, or start in the directory in which `tollgate serve` is started",
+                path.display()
+            );
+        }
+        // Beside the ledger: there it fits, and nobody else looks.
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        let directory = tempfile::Builder::new()
+            .prefix(".tollgate-copy-")
+            .tempdir_in(folder)
+            .or_else(|_| tempfile::tempdir())
+            .context("no directory for a copy of the ledger")?;
+        let copy = directory.path().join("ledger.db");
+        SqliteStore::copy(path, &copy)?;
+        let store = SqliteStore::open(&copy, B256::ZERO, Arc::new(SystemClock))?;
+        Ok(Copied {
+            store: AnyStore::File(store),
+            _directory: Some(directory),
+        })
+    }
+
+    /// The ledger to change, if no other process has it open; the process that has it otherwise.
+    pub(crate) async fn open(&self) -> anyhow::Result<Result<AnyStore, Option<u32>>> {
+        if let Some(shared) = &self.ledger.shared {
+            return Ok(Ok(AnyStore::shared(shared, self.ledger.id).await?));
+        }
+        let path = &self.ledger.path;
+        if !path.exists() {
+            bail!(
+                "there is no ledger at {}: correct ledger.path, or start in the directory in which `tollgate serve` is started",
+                path.display()
+            );
+        }
+        match SqliteStore::open(path, B256::ZERO, Arc::new(SystemClock)) {
+            Ok(store) => Ok(Ok(AnyStore::File(store))),
+            Err(OpenError::Locked { holder, .. }) => Ok(Err(holder)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whom payers pay, and where the money ends.
+    pub(crate) async fn receivers<S: Store>(
+        &self,
+        chain: &Chain,
+        store: &S,
+    ) -> anyhow::Result<Receivers> {
+        let operator = self.signer(store).await?;
+        self.receivers_of(chain, operator).await
+    }
+
+    /// The same, where the account that settles is known.
+    pub(crate) async fn receivers_of(
+        &self,
+        chain: &Chain,
+        operator: Address,
+    ) -> anyhow::Result<Receivers> {
+        Ok(match self.settler {
+            Some(settler) => Receivers {
+                pay_to: settler,
+                treasury: crate::seller::treasury_of(chain, settler).await?,
+                operator,
+            },
+            None => Receivers {
+                pay_to: operator,
+                treasury: self.treasury.unwrap_or(operator),
+                operator,
+            },
+        })
+    }
+
+    /// The account that settles: that of the key, or the only one that the ledger knows.
+    pub(crate) async fn signer<S: Store>(&self, store: &S) -> anyhow::Result<Address> {
+        if let Some(operator) = self.operator {
+            return Ok(operator);
+        }
+        let known = signers(store).await?;
+        let mut ours = known
+            .iter()
+            .filter(|signer| signer.chain == self.chain.id)
+            .map(|signer| signer.operator);
+        match (ours.next(), ours.next()) {
+            (Some(operator), None) => Ok(operator),
+            (None, _) => bail!(
+                "the ledger knows no account that settles yet: set the variable that seller.operator_key names"
+            ),
+            (Some(_), Some(_)) => bail!(
+                "the ledger knows several accounts that settle: set the variable that seller.operator_key names"
+            ),
+        }
+    }
+
+    /// The tokens as the engine knows them.
+    pub(crate) fn markets(&self, receivers: &Receivers) -> anyhow::Result<Markets> {
+        let markets = self.tokens.iter().map(|token| {
+            let info = token.info;
+            Ok(Market {
+                terms: Terms {
+                    chain: self.chain.id,
+                    token: info.address,
+                    name: None,
+                    version: None,
+                    pay_to: receivers.pay_to,
+                    amount: token.amount,
+                    max_timeout: token.max_timeout,
+                    permit: info.permit,
+                    eip3009: info.eip3009,
+                    permit2: None,
+                },
+                domain: TokenDomain::permit2_only(self.chain.id, info.address),
+                credit: self.credit.of(info.decimals)?,
+                settler: self.settler.is_some(),
+                treasury: receivers.treasury,
+            })
+        });
+        Ok(Markets::new(markets.collect::<anyhow::Result<_>>()?))
+    }
+
+    /// A token of the configuration.
+    pub(crate) fn token(&self, address: Address) -> Option<&'static TokenInfo> {
+        self.tokens
+            .iter()
+            .map(|token| token.info)
+            .find(|info| info.address == address)
+    }
+
+    /// A token of the configuration by its symbol, or all of them.
+    pub(crate) fn tokens_named(
+        &self,
+        symbol: Option<&str>,
+    ) -> anyhow::Result<Vec<&'static TokenInfo>> {
+        let all: Vec<_> = self.tokens.iter().map(|token| token.info).collect();
+        let Some(symbol) = symbol else { return Ok(all) };
+        let found: Vec<_> = all
+            .iter()
+            .copied()
+            .filter(|info| info.symbol.eq_ignore_ascii_case(symbol))
+            .collect();
+        if found.is_empty() {
+            let known: Vec<_> = all.iter().map(|info| info.symbol).collect();
+            bail!(
+                "{symbol} is no token of the configuration, which has {}",
+                known.join(", ")
+            );
+        }
+        Ok(found)
+    }
+
+    /// An amount with its symbol, for people.
+    pub(crate) fn show(&self, token: Address, amount: Amount) -> String {
+        match self.token(token) {
+            Some(info) => format!(
+                "{} {}",
+                amount_to_dollars(amount, info.decimals),
+                info.symbol
+            ),
+            None => format!("{amount} atomic units of {token}"),
+        }
+    }
+
+    /// A payer of a token.
+    pub(crate) const fn owner(&self, token: &TokenInfo, owner: Address) -> OwnerKey {
+        OwnerKey {
+            chain: self.chain.id,
+            token: token.address,
+            owner,
+        }
+    }
+}
+
+/// A copy of a ledger, which is gone with this value.
+pub(crate) struct Copied {
+    pub(crate) store: AnyStore,
+    _directory: Option<TempDir>,
+}
+
+/// Whom payers pay, and where the money ends.
+pub(crate) struct Receivers {
+    pub(crate) pay_to: Address,
+    pub(crate) treasury: Address,
+    pub(crate) operator: Address,
+}
+
+/// The accounts that a ledger knows.
+pub(crate) async fn signers<S: Store>(store: &S) -> anyhow::Result<Vec<SignerKey>> {
+    let rows = store.scan(RowKind::Signer, None, usize::MAX).await?;
+    Ok(rows
+        .iter()
+        .filter_map(|row| match row {
+            Row::Signer(row) => Some(row.key),
+            _ => None,
+        })
+        .collect())
+}
+
+/// Which ledger and chain.
+#[derive(clap::Args)]
+pub(crate) struct Where {
+    /// The configuration file of the gateway. Its keys are not needed
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A table for people: columns as wide as they must be.
+pub(crate) struct Table(Vec<Vec<String>>);
+
+impl Table {
+    pub(crate) fn new(head: &[&str]) -> Self {
+        Self(vec![head.iter().map(|cell| (*cell).to_owned()).collect()])
+    }
+
+    pub(crate) fn row(&mut self, cells: Vec<String>) {
+        self.0.push(cells);
+    }
+}
+
+impl std::fmt::Display for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let columns = self.0.iter().map(Vec::len).max().unwrap_or_default();
+        let widths: Vec<usize> = (0..columns)
+            .map(|column| {
+                let cells = self.0.iter().filter_map(|row| row.get(column));
+                cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+            })
+            .collect();
+        for row in &self.0 {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&widths) {
+                line.push_str(&format!("{cell:<width$}  "));
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// A moment as people and spreadsheets read it: UTC, to the second.
+pub(crate) fn moment(at: Timestamp) -> String {
+    let (days, seconds) = (at.0 / 86_400, at.0 % 86_400);
+    let (year, month, day) = civil(days);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
+        seconds / 3_600,
+        seconds % 3_600 / 60,
+        seconds % 60
+    )
+}
+
+/// The moment of a date (`2026-11-22`, its beginning in UTC) or of a number of seconds since 1970.
+pub(crate) fn parse_moment(text: &str) -> Result<Timestamp, String> {
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Ok(Timestamp(seconds));
+    }
+    let wrong = || format!("{text:?} is no date: write 2026-11-22, or seconds since 1970");
+    let parts: Vec<u64> = text
+        .split('-')
+        .map(|part| part.parse().map_err(|_| wrong()))
+        .collect::<Result<_, _>>()?;
+    let [year, month, day] = parts.as_slice() else {
+        return Err(wrong());
+    };
+    if !(1970..=9999).contains(year) {
+        return Err(wrong());
+    }
+    // The first days of all years up to that one, then the days of the year.
+    let begin = (year - 1970) * 365;
+    (begin..begin + 3_000)
+        .find(|days| civil(*days) == (*year, *month, *day))
+        .map(|days| Timestamp(days * 86_400))
+        .ok_or_else(wrong)
+}
+
+/// The date of a day since 1970, in the Gregorian calendar.
+const fn civil(days: u64) -> (u64, u64, u64) {
+    // Eras of 400 years begin on the first of March.
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let of_era = shifted % 146_097;
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    let year = year_of_era + era * 400 + (month <= 2) as u64;
+    (year, month, day)
+}
+
+/// How long, for people.
+pub(crate) fn ago(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_told_and_read_as_dates() {
+        assert_eq!(moment(Timestamp(0)), "1970-01-01T00:00:00Z");
+        assert_eq!(moment(Timestamp(951_827_696)), "2000-02-29T12:34:56Z");
+        assert_eq!(moment(Timestamp(4_102_444_799)), "2099-12-31T23:59:59Z");
+        assert_eq!(parse_moment("2000-02-29"), Ok(Timestamp(951_782_400)));
+        assert_eq!(parse_moment("2026-11-22"), Ok(Timestamp(1_795_305_600)));
+        assert_eq!(parse_moment("1795305600"), Ok(Timestamp(1_795_305_600)));
+        for wrong in ["2026-02-30", "2026-13-01", "yesterday", "2026-11", ""] {
+            assert!(parse_moment(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_table_is_as_wide_as_its_widest_cells() {
+        let mut table = Table::new(&["a", "b"]);
+        table.row(vec!["long".into(), "x".into()]);
+        assert_eq!(table.to_string(), "a     b\nlong  x\n");
+    }
+}

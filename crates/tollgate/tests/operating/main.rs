@@ -1,0 +1,8 @@
+//! Operating money, as an operator does it: the real program over a chain of the test's own.
+#![cfg(unix)]
+
+mod books;
+mod debts;
+mod keys;
+mod restored;
+mod world;
