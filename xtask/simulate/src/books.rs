@@ -1,0 +1,778 @@
+//! The books as they should be, kept beside the ledger's: what must hold after each step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy_primitives::{B256, U256};
+use tollgate_ledger::BookedEntry;
+use tollgate_payment::{
+    Account, AuthorizationKey, BatchId, BatchItem, BatchRow, Entry, ExposureKey, Limit, OwnerKey,
+    OwnerRow, PaymentRow, PaymentState, Row, SignerKey, SpenderKey, SpenderRow,
+};
+use tollgate_x402::{Amount, Authorization, Exact, PaymentId};
+
+use crate::{
+    chain::{
+        Chain,
+        state::{Move, What, small},
+    },
+    names::payer_of,
+    payers::Payer,
+    setting::{Keeping, Setting},
+    world::Served,
+};
+
+/// What does not hold, by its number.
+pub(crate) type Fault = (u8, String);
+
+macro_rules! must {
+    ($holds:expr, $number:expr, $($text:tt)*) => {
+        if !$holds {
+            return Err(($number, format!($($text)*)));
+        }
+    };
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
+struct Sums {
+    held: u64,
+    due: u64,
+    in_flight: u64,
+    lost: u64,
+    paid: u64,
+    unproven: u64,
+}
+
+impl Sums {
+    fn of(payment: &PaymentRow) -> Self {
+        let mut sums = Self {
+            unproven: units(payment.unproven),
+            lost: units(payment.short),
+            ..Self::default()
+        };
+        match payment.state {
+            PaymentState::Serving { .. } => {
+                sums.held = units(payment.reserved);
+                sums.in_flight = 1;
+            }
+            PaymentState::Due { .. } | PaymentState::Claimed { .. } => {
+                sums.due = units(payment.charge);
+            }
+            PaymentState::Final { .. } => sums.paid = units(payment.charge),
+            PaymentState::Lost { .. } => sums.lost += units(payment.charge),
+            PaymentState::Released { .. } => {}
+        }
+        sums
+    }
+
+    fn add(&mut self, other: Self) {
+        self.held += other.held;
+        self.due += other.due;
+        self.in_flight += other.in_flight;
+        self.lost += other.lost;
+        self.paid += other.paid;
+        self.unproven += other.unproven;
+    }
+
+    fn take(&mut self, other: Self) {
+        self.held -= other.held;
+        self.due -= other.due;
+        self.in_flight -= other.in_flight;
+        self.lost -= other.lost;
+        self.paid -= other.paid;
+        self.unproven -= other.unproven;
+    }
+}
+
+pub(crate) fn units(amount: Amount) -> u64 {
+    small(amount.get())
+}
+
+/// What the checks look at beside the rows.
+pub(crate) struct Truth<'a> {
+    pub(crate) chain: &'a Chain,
+    pub(crate) served: &'a BTreeMap<PaymentId, Served>,
+    pub(crate) payers: &'a [Payer],
+}
+
+/// The mirror.
+#[derive(Default)]
+pub(crate) struct Books {
+    floor: u64,
+    ceiling: u64,
+    exposure: u64,
+    step: u64,
+    slices: u64,
+    settler: bool,
+    pub(crate) payments: BTreeMap<PaymentId, PaymentRow>,
+    owners: BTreeMap<OwnerKey, Sums>,
+    spenders: BTreeMap<SpenderKey, Sums>,
+    exposures: BTreeMap<ExposureKey, u64>,
+    pub(crate) signed: BTreeMap<AuthorizationKey, Authorization>,
+    pub(crate) claims: BTreeMap<AuthorizationKey, PaymentId>,
+    pub(crate) batches: BTreeMap<BatchId, BatchRow>,
+    counters: BTreeMap<SpenderKey, u64>,
+    pub(crate) signers: BTreeMap<SignerKey, u64>,
+    nonces: BTreeMap<(SignerKey, u64), BatchId>,
+    hashes: BTreeMap<B256, u64>,
+    all: Sums,
+    accounts: BTreeMap<Account, i128>,
+    /// The group of steps that is open, and those that are on the disk.
+    pub(crate) group: u64,
+    pub(crate) on_disk: u64,
+    /// How far the finalized chain was read, and what it moved, by payer.
+    read: usize,
+    moved: Vec<(B256, Move)>,
+    by_payer: Vec<u64>,
+}
+
+impl Books {
+    pub(crate) fn new(setting: &Setting) -> Self {
+        Self {
+            floor: units(setting.credit.floor),
+            ceiling: units(setting.credit.ceiling),
+            exposure: units(setting.credit.exposure),
+            step: setting.step,
+            slices: setting.replicas as u64,
+            settler: setting.settler,
+            by_payer: vec![0; 64],
+            group: u64::from(setting.keeping == Keeping::Owned),
+            ..Self::default()
+        }
+    }
+
+    /// What was lost with a process: the books are those of the disk.
+    pub(crate) fn reread(&mut self, rows: Vec<Row>, entries: &[BookedEntry]) {
+        let old = core::mem::take(self);
+        *self = Self {
+            floor: old.floor,
+            ceiling: old.ceiling,
+            exposure: old.exposure,
+            step: old.step,
+            slices: old.slices,
+            settler: old.settler,
+            group: old.group,
+            on_disk: old.group,
+            read: old.read,
+            moved: old.moved,
+            by_payer: old.by_payer,
+            ..Self::default()
+        };
+        for row in rows {
+            self.put(&row);
+        }
+        for booked in entries {
+            self.book(&booked.entry);
+        }
+        self.group += 1;
+    }
+
+    fn book(&mut self, entry: &Entry) {
+        let amount = i128::from(units(entry.amount));
+        *self.accounts.entry(entry.debit).or_default() += amount;
+        *self.accounts.entry(entry.credit).or_default() -= amount;
+    }
+
+    fn put(&mut self, row: &Row) {
+        match row {
+            Row::Payment(payment) => {
+                let keys = payment.keys;
+                if let AuthorizationKey::Claim { .. } = keys.authorization {
+                    self.claims.entry(keys.authorization).or_insert(keys.id);
+                }
+                let (after, before) = (
+                    Sums::of(payment),
+                    self.payments.insert(keys.id, payment.clone()),
+                );
+                let before = before.as_ref().map(Sums::of).unwrap_or_default();
+                let owner = self.owners.entry(keys.owner).or_default();
+                owner.add(after);
+                owner.take(before);
+                if let Some(key) = keys.spender_key() {
+                    let spender = self.spenders.entry(key).or_default();
+                    spender.add(after);
+                    spender.take(before);
+                }
+                let exposure = self.exposures.entry(keys.exposure).or_default();
+                *exposure = *exposure + after.unproven - before.unproven;
+                self.all.add(after);
+                self.all.take(before);
+            }
+            Row::Authorization(row) => {
+                self.signed.insert(row.key, row.signed.clone());
+            }
+            Row::Batch(batch) => {
+                for sent in &batch.sent {
+                    self.hashes.entry(sent.hash).or_insert(self.group);
+                }
+                if let Some(nonce) = batch.nonce() {
+                    self.nonces.entry((batch.signer, nonce)).or_insert(batch.id);
+                }
+                self.batches.insert(batch.id, batch.clone());
+            }
+            Row::Signer(row) => {
+                self.signers.insert(row.key, row.next_nonce);
+            }
+            Row::Spender(row) => {
+                if let Limit::Counter(counter) = &row.limit {
+                    self.counters.insert(row.key, units(counter.settled));
+                }
+            }
+            Row::Owner(_) | Row::Exposure(_) | Row::Identifier(_) | Row::Outcome(_) => {}
+        }
+    }
+
+    /// Whether a transaction was stored before it is sent (D4, D5).
+    pub(crate) fn check_sent(&self, hash: B256) -> Result<(), Fault> {
+        let stored = self.hashes.get(&hash);
+        must!(
+            stored.is_some_and(|group| *group <= self.on_disk),
+            13,
+            "the transaction {hash} is sent and not stored"
+        );
+        Ok(())
+    }
+
+    /// Takes in what the finalized chain moved.
+    pub(crate) fn read_chain(&mut self, chain: &Chain) {
+        for block in chain.finalized_above(self.read) {
+            for (hash, moved) in &block.moves {
+                if moved.what != What::Away {
+                    self.by_payer[moved.payer] += moved.amount;
+                }
+                self.moved.push((*hash, moved.clone()));
+            }
+        }
+        self.read = chain.final_height;
+    }
+
+    /// What a payer has finally paid, by the chain.
+    pub(crate) fn paid_by(&self, payer: usize) -> u64 {
+        self.by_payer[payer]
+    }
+
+    /// All that it has paid us.
+    pub(crate) fn paid_by_all(&self) -> u64 {
+        self.by_payer.iter().sum()
+    }
+
+    pub(crate) fn final_in_books(&self) -> u64 {
+        self.all.paid
+    }
+
+    /// One step of the ledger.
+    pub(crate) fn step(
+        &mut self,
+        writes: &[Row],
+        entries: &[Entry],
+        truth: &Truth<'_>,
+    ) -> Result<(), Fault> {
+        self.read_chain(truth.chain);
+        for row in writes {
+            if let Row::Authorization(row) = row {
+                self.signed.insert(row.key, row.signed.clone());
+            }
+        }
+        for row in writes {
+            if let Row::Payment(payment) = row {
+                self.check_payment(payment, truth)?;
+            }
+            if let Row::Batch(batch) = row {
+                self.check_batch(batch)?;
+            }
+        }
+        for row in writes {
+            self.put(row);
+        }
+        for entry in entries {
+            self.book(entry);
+        }
+        for row in writes {
+            match row {
+                Row::Owner(row) => self.check_owner(row, truth)?,
+                Row::Spender(row) => self.check_spender(row, truth)?,
+                Row::Exposure(row) => {
+                    let sum = self.exposures.get(&row.key).copied().unwrap_or_default();
+                    let used = units(row.used);
+                    must!(used == sum, 11, "the exposure is {used} in its row and {sum} in payments");
+                    must!(
+                        used <= self.exposure,
+                        12,
+                        "{used} are lent above what payers have paid, of {} at most",
+                        self.exposure
+                    );
+                }
+                Row::Batch(batch) if !batch.concluded() => {
+                    for keys in batch.payments() {
+                        let state = self.payments.get(&keys.id).map(|payment| &payment.state);
+                        must!(
+                            matches!(state, Some(PaymentState::Claimed { batch: by, .. }) if *by == batch.id),
+                            14,
+                            "a payment of an undecided batch is {state:?}"
+                        );
+                    }
+                }
+                Row::Signer(row) => {
+                    let signed = self
+                        .nonces
+                        .range((row.key, 0)..=(row.key, u64::MAX))
+                        .next_back()
+                        .map(|((_, nonce), _)| *nonce);
+                    must!(
+                        signed.is_none_or(|nonce| nonce < row.next_nonce),
+                        10,
+                        "the next nonce is {} and {signed:?} is signed",
+                        row.next_nonce
+                    );
+                }
+                _ => {}
+            }
+        }
+        // A payer's and a spender's row are written with every payment's.
+        self.check_accounts()
+    }
+
+    fn check_accounts(&self) -> Result<(), Fault> {
+        let has = |account| self.accounts.get(&account).copied().unwrap_or_default();
+        let all = self.all;
+        let pairs = [
+            (Account::PayerHeld, i128::from(all.held)),
+            (Account::Reserved, -i128::from(all.held)),
+            (Account::PayerDue, i128::from(all.due)),
+            (Account::BadDebt, i128::from(all.lost)),
+            (Account::Treasury, i128::from(all.paid)),
+            (Account::RevenueFinal, -i128::from(all.paid)),
+            (Account::RevenuePending, -i128::from(all.due + all.lost)),
+        ];
+        for (account, expected) in pairs {
+            let found = has(account);
+            must!(
+                found == expected,
+                11,
+                "the account {} stands at {found}, and payments say {expected}",
+                account.name()
+            );
+        }
+        Ok(())
+    }
+
+    fn check_payment(&mut self, payment: &PaymentRow, truth: &Truth<'_>) -> Result<(), Fault> {
+        use PaymentState::{Claimed, Due, Final, Lost, Released, Serving};
+        let id = payment.keys.id;
+        let before = self.payments.get(&id).map(|row| row.state.clone());
+        let along = matches!(
+            (&before, &payment.state),
+            (None, Serving { .. })
+                | (
+                    Some(Serving { .. }),
+                    Serving { .. } | Due { .. } | Released { .. }
+                )
+                | (Some(Due { .. }), Claimed { .. })
+                | (
+                    Some(Claimed { .. }),
+                    Due { .. } | Final { .. } | Lost { .. }
+                )
+        );
+        must!(along, 15, "{id:?} goes from {before:?} to {:?}", payment.state);
+        if let (Some(Serving { used: was }), Serving { used: is }) = (&before, &payment.state) {
+            must!(was <= is, 15, "a checkpoint of {id:?} goes back");
+        }
+        if let Serving { used } = payment.state {
+            must!(used <= payment.reserved, 2, "a checkpoint of {id:?} is above what was reserved");
+        }
+        let (charge, short) = (units(payment.charge), units(payment.short));
+        let reserved = units(payment.reserved);
+        must!(charge + short <= reserved, 2, "{id:?} is charged {charge} of {reserved}");
+        let signed = self.signed.get(&payment.keys.authorization);
+        let Some(signed) = signed else {
+            return Err((1, format!("{id:?} has no authorization")));
+        };
+        if !matches!(signed, Authorization::Allowance(_)) {
+            let cap = units(signed.cap());
+            must!(reserved <= cap, 2, "{id:?} reserves {reserved} of {cap} that were signed");
+        }
+        if before.is_none()
+            && let AuthorizationKey::Claim { .. } = payment.keys.authorization
+        {
+            let first = *self.claims.entry(payment.keys.authorization).or_insert(id);
+            must!(first == id, 1, "{id:?} is admitted by the authorization of {first:?}");
+        }
+        if matches!(before, Some(Serving { .. })) && !matches!(payment.state, Serving { .. }) {
+            let exact = matches!(signed, Authorization::Exact(_));
+            self.check_end(payment, exact, truth)?;
+        }
+        match &payment.state {
+            Final { transaction, .. } => self.check_final(payment, *transaction, signed)?,
+            Lost { .. } | Released { .. } => self.check_unpaid(payment, signed)?,
+            _ => {}
+        }
+        let lost = matches!(payment.state, Lost { .. }) || short > 0;
+        let honest = payer_of(payment.keys.owner.owner)
+            .and_then(|payer| truth.payers.get(payer))
+            .is_some_and(|payer| payer.honest);
+        must!(
+            !(lost && honest),
+            8,
+            "{id:?} of an honest payer is lost: {:?}",
+            payment.state
+        );
+        Ok(())
+    }
+
+    /// What is charged, against what was delivered.
+    fn check_end(
+        &self,
+        payment: &PaymentRow,
+        exact: bool,
+        truth: &Truth<'_>,
+    ) -> Result<(), Fault> {
+        let id = payment.keys.id;
+        let Some(served) = truth.served.get(&id) else {
+            // Nobody has begun to serve it.
+            must!(
+                payment.charge.is_zero(),
+                3,
+                "{id:?} was never served, and is charged"
+            );
+            return Ok(());
+        };
+        let charge = units(payment.charge);
+        let (delivered, metered) = (served.delivered, served.metered);
+        if exact {
+            must!(
+                charge == 0 || metered > 0,
+                3,
+                "{id:?} is charged, and nothing was made for it"
+            );
+        } else {
+            must!(charge <= metered, 3, "{id:?} is charged {charge}, and {metered} were made");
+        }
+        let bound = if served.broken { self.step } else { 0 };
+        must!(
+            delivered <= charge + bound,
+            4,
+            "{delivered} of {id:?} were delivered and {charge} charged; {bound} may be missing"
+        );
+        Ok(())
+    }
+
+    /// Final is what the finalized chain moved, exactly.
+    fn check_final(
+        &self,
+        payment: &PaymentRow,
+        transaction: B256,
+        signed: &Authorization,
+    ) -> Result<(), Fault> {
+        let id = payment.keys.id;
+        let payer = payer_of(payment.keys.owner.owner).unwrap_or_default();
+        let charge = units(payment.charge);
+        let fits = self.moved.iter().any(|(hash, moved)| {
+            *hash == transaction
+                && moved.payer == payer
+                && match (&moved.what, nonce_of(signed)) {
+                    (What::Interval(from, to), None) => payment
+                        .interval
+                        .is_some_and(|(a, b)| *from <= units(a) && units(b) <= *to),
+                    (What::Plain, None) => moved.amount >= charge,
+                    (what, Some(nonce)) => *what == nonce && moved.amount == charge,
+                    _ => false,
+                }
+        });
+        must!(fits, 5, "{id:?} is final, and the finalized chain has not moved its {charge}");
+        let sum = self
+            .owners
+            .get(&payment.keys.owner)
+            .map_or(0, |sums| sums.paid)
+            + charge;
+        let moved = self.by_payer[payer];
+        must!(
+            sum <= moved,
+            9,
+            "{sum} of payer {payer} are final in the books and {moved} on the chain"
+        );
+        Ok(())
+    }
+
+    /// What is released or lost was not paid.
+    fn check_unpaid(&self, payment: &PaymentRow, signed: &Authorization) -> Result<(), Fault> {
+        let payer = payer_of(payment.keys.owner.owner).unwrap_or_default();
+        if let Some(nonce) = nonce_of(signed) {
+            let paid = self
+                .moved
+                .iter()
+                .any(|(_, moved)| moved.payer == payer && moved.what == nonce);
+            must!(
+                !paid,
+                6,
+                "{:?} is {:?}, and the finalized chain has paid it",
+                payment.keys.id,
+                payment.state
+            );
+        }
+        Ok(())
+    }
+
+    fn check_owner(&self, row: &OwnerRow, truth: &Truth<'_>) -> Result<(), Fault> {
+        let sums = self.owners.get(&row.key).copied().unwrap_or_default();
+        let found = (
+            units(row.held),
+            units(row.due),
+            u64::from(row.in_flight),
+            units(row.lost),
+        );
+        let expected = (sums.held, sums.due, sums.in_flight, sums.lost);
+        must!(
+            found == expected,
+            11,
+            "held, due, in flight and lost of a payer are {found:?} in its row and {expected:?} in payments"
+        );
+        let Some(payer) = payer_of(row.key.owner) else {
+            return Ok(());
+        };
+        let paid = self.by_payer[payer];
+        let credit = paid.min(self.ceiling).max(self.floor);
+        must!(
+            sums.held + sums.due <= credit,
+            12,
+            "payer {payer} owes {} and has a credit of {credit}",
+            sums.held + sums.due
+        );
+        let unproven: u64 = self
+            .owners
+            .iter()
+            .filter_map(|(key, sums)| {
+                let payer = payer_of(key.owner)?;
+                Some((sums.held + sums.due).saturating_sub(self.by_payer[payer]))
+            })
+            .sum();
+        must!(
+            unproven <= self.exposure * self.slices,
+            12,
+            "{unproven} are owed in all above what payers have paid"
+        );
+        let _ = truth;
+        Ok(())
+    }
+
+    fn check_spender(&self, row: &SpenderRow, truth: &Truth<'_>) -> Result<(), Fault> {
+        let sums = self.spenders.get(&row.key).copied().unwrap_or_default();
+        let found = (units(row.held), units(row.due));
+        must!(
+            found == (sums.held, sums.due),
+            11,
+            "held and due of a spender are {found:?} in its row and {:?} in payments",
+            (sums.held, sums.due)
+        );
+        let Limit::Counter(counter) = &row.limit else {
+            return Ok(());
+        };
+        let payer = payer_of(row.key.owner.owner).unwrap_or_default();
+        let signed = truth.payers.get(payer).map_or(0, Payer::signed_in_all);
+        let settled = units(counter.settled);
+        let drawn = settled + sums.due + sums.held;
+        must!(
+            drawn <= signed,
+            2,
+            "{drawn} of payer {payer} are drawn, and {signed} were signed in all"
+        );
+        must!(counter.settled <= counter.claimed, 11, "a counter is settled beyond its claims");
+        if self.settler {
+            let charged = truth.chain.finalized().state.purses[payer].charged;
+            must!(
+                settled <= charged,
+                5,
+                "the counter of payer {payer} is settled up to {settled}, and the chain's stands at {charged}"
+            );
+        }
+        let undecided = self
+            .batches
+            .values()
+            .filter(|batch| !batch.concluded())
+            .filter(|batch| {
+                batch.items.iter().any(|item| match item {
+                    BatchItem::Allowance { spender, .. } | BatchItem::Permit { spender, .. } => {
+                        *spender == row.key
+                    }
+                    BatchItem::Once { .. } | BatchItem::Exact { .. } => false,
+                })
+            })
+            .count();
+        must!(
+            counter.undecided as usize == undecided,
+            11,
+            "a counter says that {} batches draw it, and {undecided} do",
+            counter.undecided
+        );
+        Ok(())
+    }
+
+    fn check_batch(&self, batch: &BatchRow) -> Result<(), Fault> {
+        let Some(nonce) = batch.nonce() else {
+            return Ok(());
+        };
+        let first = self.nonces.get(&(batch.signer, nonce));
+        must!(
+            first.is_none_or(|first| *first == batch.id),
+            14,
+            "two batches have the nonce {nonce}"
+        );
+        let same = batch.sent.iter().all(|sent| sent.nonce == nonce);
+        must!(same, 14, "a batch has two nonces");
+        if let Some(known) = self.batches.get(&batch.id) {
+            let kept = known.sent.iter().all(|sent| {
+                batch
+                    .sent
+                    .iter()
+                    .any(|other| other.hash == sent.hash && other.raw == sent.raw)
+            });
+            must!(kept, 13, "a batch forgets what was signed for it");
+            must!(!known.concluded() || batch.concluded(), 15, "a batch is decided, and undecided again");
+        }
+        Ok(())
+    }
+
+    /// The intervals of a counter do not overlap.
+    fn check_intervals(&self) -> Result<(), Fault> {
+        let mut intervals: BTreeMap<SpenderKey, Vec<(Amount, Amount)>> = BTreeMap::new();
+        for payment in self.payments.values() {
+            if let (Some(interval), Some(key)) = (payment.interval, payment.keys.spender_key()) {
+                intervals.entry(key).or_default().push(interval);
+            }
+        }
+        for all in intervals.values_mut() {
+            all.sort_unstable();
+            must!(
+                all.is_sorted_by(|a, b| a.1 <= b.0),
+                14,
+                "intervals of one counter overlap"
+            );
+        }
+        Ok(())
+    }
+
+    /// Payments that are not decided.
+    pub(crate) fn undecided(&self) -> impl Iterator<Item = &PaymentRow> {
+        self.payments.values().filter(|payment| {
+            !matches!(
+                payment.state,
+                PaymentState::Final { .. }
+                    | PaymentState::Lost { .. }
+                    | PaymentState::Released { .. }
+            )
+        })
+    }
+
+    /// Whether nothing is open or due.
+    pub(crate) fn quiet(&self) -> bool {
+        self.all.held == 0 && self.all.due == 0 && self.batches.values().all(BatchRow::concluded)
+    }
+
+    /// The end of a history: books and chain say the same, to the unit.
+    pub(crate) fn check_end_of_history(
+        &mut self,
+        truth: &Truth<'_>,
+        foreign: u64,
+    ) -> Result<(), Fault> {
+        self.read_chain(truth.chain);
+        self.check_intervals()?;
+        self.check_accounts()?;
+        let (books, chain) = (self.all.paid, self.paid_by_all());
+        must!(
+            books + foreign == chain,
+            9,
+            "{books} are final in the books, {chain} on the chain, of which {foreign} were not for a charge"
+        );
+        let state = &truth.chain.finalized().state;
+        for (key, settled) in &self.counters {
+            let payer = payer_of(key.owner.owner).unwrap_or_default();
+            let charged = state.purses[payer].charged;
+            must!(
+                !self.settler || *settled == charged,
+                9,
+                "the counter of payer {payer} ends at {settled} in the books and {charged} on the chain"
+            );
+        }
+        for (key, next) in &self.signers {
+            let Some(operator) = crate::names::operator_of(key.operator) else {
+                continue;
+            };
+            let count = state.nonces[operator];
+            must!(
+                count == *next,
+                10,
+                "the next nonce of an account is {next} in the books and {count} on the chain"
+            );
+        }
+        let mut by_transaction: BTreeMap<B256, u64> = BTreeMap::new();
+        for payment in self.payments.values() {
+            if let PaymentState::Final { transaction, .. } = payment.state {
+                *by_transaction.entry(transaction).or_default() += units(payment.charge);
+            }
+        }
+        for (hash, charged) in by_transaction {
+            let moved: u64 = self
+                .moved
+                .iter()
+                .filter(|(by, _)| *by == hash)
+                .map(|(_, moved)| moved.amount)
+                .sum();
+            must!(
+                moved == charged,
+                5,
+                "a transaction moved {moved}, and {charged} are final by it"
+            );
+        }
+        Ok(())
+    }
+
+    /// Money that came without a charge: an EIP-3009 transfer that a stranger submitted though its request was released.
+    pub(crate) fn unasked(&self) -> u64 {
+        let paid: BTreeSet<(usize, String)> = self
+            .payments
+            .values()
+            .filter(|payment| matches!(payment.state, PaymentState::Final { .. }))
+            .filter_map(|payment| {
+                let signed = self.signed.get(&payment.keys.authorization)?;
+                let nonce = nonce_of(signed)?;
+                Some((payer_of(signed.owner())?, format!("{nonce:?}")))
+            })
+            .collect();
+        self.moved
+            .iter()
+            .filter(|(_, moved)| matches!(moved.what, What::Eip3009(_)))
+            .filter(|(hash, moved)| {
+                !self.hashes.contains_key(hash)
+                    && !paid.contains(&(moved.payer, format!("{:?}", moved.what)))
+            })
+            .map(|(_, moved)| moved.amount)
+            .sum()
+    }
+}
+
+fn nonce_of(signed: &Authorization) -> Option<What> {
+    match signed {
+        Authorization::Allowance(_) => None,
+        Authorization::Once(signed) => Some(What::Permit2(signed.nonce)),
+        Authorization::Exact(Exact::Permit2(signed)) => Some(What::Permit2(signed.nonce)),
+        Authorization::Exact(Exact::Eip3009(signed)) => Some(What::Eip3009(signed.nonce)),
+    }
+}
+
+/// A nonce of 64 bits.
+pub(crate) fn nonce(number: u64) -> U256 {
+    U256::from(number)
+}
+
+impl Books {
+    /// How payments ended: final, lost, released.
+    pub(crate) fn ends(&self) -> (u64, u64, u64) {
+        let count = |ended: fn(&PaymentState) -> bool| {
+            let payments = self.payments.values();
+            payments.filter(|payment| ended(&payment.state)).count() as u64
+        };
+        (
+            count(|state| matches!(state, PaymentState::Final { .. })),
+            count(|state| matches!(state, PaymentState::Lost { .. })),
+            count(|state| matches!(state, PaymentState::Released { .. })),
+        )
+    }
+}

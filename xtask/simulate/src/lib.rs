@@ -1,0 +1,19 @@
+#![doc = include_str!("../README.md")]
+
+mod books;
+mod chain;
+mod history;
+mod mutants;
+mod names;
+mod payers;
+mod replica;
+mod request;
+mod rng;
+mod setting;
+mod store;
+mod world;
+
+pub use history::{Ended, live};
+pub use mutants::Mutant;
+pub use setting::Kind;
+pub use world::Violation;

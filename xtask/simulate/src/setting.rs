@@ -1,0 +1,138 @@
+//! What a history is like, drawn by its seed.
+
+use core::fmt;
+
+use tollgate_payment::Credit;
+use tollgate_x402::Amount;
+
+use crate::{mutants::Mutant, rng::Rng};
+
+/// What payers mostly sign.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Kind {
+    /// `upto` by ERC-2612 permits.
+    Allowance,
+    /// `upto` by Permit2 with a witness.
+    Once,
+    /// `exact`, by EIP-3009 and by Permit2.
+    Exact,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Allowance, Self::Once, Self::Exact];
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allowance => "allowance",
+            Self::Once => "once",
+            Self::Exact => "exact",
+        })
+    }
+}
+
+/// Who keeps the ledger.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Keeping {
+    /// One process owns it, and several steps reach the disk together (SQLite).
+    Owned,
+    /// A server keeps it for all replicas (PostgreSQL).
+    Shared,
+}
+
+/// What a history is like.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting {
+    pub(crate) seed: u64,
+    pub(crate) kind: Kind,
+    pub(crate) mutant: Option<Mutant>,
+    pub(crate) keeping: Keeping,
+    pub(crate) replicas: usize,
+    /// Whether a `Settler` contract is called, or a plain account pays itself.
+    pub(crate) settler: bool,
+    /// Whether every replica has an account of its own.
+    pub(crate) accounts: bool,
+    pub(crate) nodes: usize,
+    pub(crate) agreement: usize,
+    /// Blocks until one is final.
+    pub(crate) lag: usize,
+    /// Requests.
+    pub(crate) requests: u64,
+    /// Milliseconds between requests, about.
+    pub(crate) pace: u64,
+    /// Of a thousand requests to nodes so many are lost.
+    pub(crate) lost: u64,
+    /// Of a thousand blocks so many turn the chain.
+    pub(crate) reorgs: u64,
+    /// Of a thousand transactions so many get into the next block.
+    pub(crate) luck: u64,
+    /// Of a thousand looks at the weather so many bring a fault.
+    pub(crate) storms: u64,
+    /// Of a thousand looks at the weather so many kill a replica.
+    pub(crate) crashes: u64,
+    /// Payers with bad intentions, of a thousand.
+    pub(crate) hostile: u64,
+    /// Honest payers have little money.
+    pub(crate) poor: bool,
+    /// Seconds until what is due of an allowance is settled.
+    pub(crate) max_age: u64,
+    /// What may be delivered beyond the last checkpoint.
+    pub(crate) step: u64,
+    pub(crate) credit: Credit,
+}
+
+impl Setting {
+    pub(crate) fn draw(seed: u64, kind: Kind, mutant: Option<Mutant>) -> Self {
+        let mut rng = Rng::new(seed.wrapping_mul(3).wrapping_add(kind as u64));
+        let keeping = if rng.permille(400) {
+            Keeping::Owned
+        } else {
+            Keeping::Shared
+        };
+        let settler = rng.permille(750);
+        let nodes = *rng.pick(&[1, 1, 2, 3]).unwrap_or(&1);
+        let gentle = rng.permille(150);
+        let mut setting = Self {
+            seed,
+            kind,
+            mutant,
+            keeping,
+            replicas: match keeping {
+                Keeping::Owned => 1,
+                Keeping::Shared => *rng.pick(&[2, 2, 3]).unwrap_or(&2),
+            },
+            settler,
+            accounts: settler && rng.permille(300),
+            nodes,
+            agreement: if nodes == 3 { 2 } else { 1 },
+            lag: usize::try_from(rng.range(2, 5)).unwrap_or(2),
+            requests: rng.range(50, 80),
+            pace: rng.range(40, 260),
+            lost: if gentle { 0 } else { rng.range(0, 60) },
+            reorgs: if gentle { 0 } else { rng.range(0, 60) },
+            luck: rng.range(500, 1000),
+            storms: if gentle { 0 } else { rng.range(0, 350) },
+            crashes: if gentle { 0 } else { rng.range(0, 300) },
+            hostile: rng.range(0, 600),
+            poor: rng.permille(400),
+            max_age: rng.range(0, 4),
+            step: rng.range(4, 20),
+            credit: Credit {
+                floor: Amount::from(400u64),
+                factor: 1,
+                ceiling: Amount::from(1_500u64),
+                in_flight: 4,
+                in_flight_proven: 8,
+                proven: Amount::from(300u64),
+                exposure: Amount::from(1_200u64),
+                view_age: 3,
+            },
+        };
+        if let Some(mutant) = mutant {
+            mutant.bias(&mut setting, &mut rng);
+        }
+        setting
+    }
+}
