@@ -4,6 +4,7 @@
 //! `cargo test` runs them on the embedded chain and lists those of anvil as ignored; `cargo xtask ci --only settlement`
 //! prepares an anvil and runs them on it.
 
+#[expect(dead_code, reason = "this file uses a part")]
 mod common;
 
 use common::*;

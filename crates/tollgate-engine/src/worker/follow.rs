@@ -169,7 +169,9 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             Some((_, Submission::Underpriced)) => due,
             _ => now.since(last.stored) >= self.config.replace_after,
         };
-        if replace && batch.signer == self.config.signer {
+        // What waits for an earlier nonce gains nothing by a higher price.
+        let first = self.first.is_none_or(|first| last.nonce <= first);
+        if replace && first && batch.signer == self.config.signer {
             let hopeless = matches!(last.sent, Some((_, Submission::Invalid)));
             let replacement = if hopeless || last.void {
                 // No node will ever take it, and every later nonce waits for this one.

@@ -18,7 +18,7 @@ use std::{
 use tokio::sync::{Notify, watch};
 use tollgate_ledger::{Store, StoreError};
 use tollgate_payment::{
-    BatchItem, Credit, Halt, SignerKey,
+    BatchItem, BatchRow, BatchState, Credit, Halt, SignerKey,
     port::{Rail, RailError},
 };
 use tollgate_x402::{Address, Clock, Timestamp};
@@ -116,6 +116,8 @@ pub struct Worker<S, R, C> {
     holder: u128,
     led: Option<Led>,
     resting: BTreeMap<Address, Rest>,
+    /// The first of the account's nonces that no block has: those after it wait for it.
+    first: Option<u64>,
     health: Health,
     /// When the account and the chain were last felt.
     felt: Option<Timestamp>,
@@ -167,6 +169,7 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             holder: ids.draw(),
             led: None,
             resting: BTreeMap::new(),
+            first: None,
             health: Health::default(),
             felt: None,
             ids,
@@ -255,7 +258,14 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             Err(error) => Some(error),
         };
         let mut waiting = BTreeSet::new();
-        for batch in self.store.undecided().await? {
+        let undecided = self.store.undecided().await?;
+        self.first = undecided
+            .iter()
+            .filter(|batch| batch.signer == self.config.signer)
+            .filter(|batch| batch.state == BatchState::Sealed)
+            .filter_map(BatchRow::nonce)
+            .min();
+        for batch in undecided {
             if !self.is_ours(&batch).await? {
                 continue;
             }
