@@ -18,9 +18,7 @@ use tollgate_contracts::{
     addresses::{EXACT_PROXY, PERMIT2, UPTO_PROXY},
     tokens::USD1,
 };
-use tollgate_devchain::{
-    BlockTime, DEV_ACCOUNTS, DEV_SETTLER, DevChain, Development, Genesis,
-};
+use tollgate_devchain::{BlockTime, DEV_ACCOUNTS, DEV_SETTLER, DevChain, Development, Genesis};
 use tollgate_eip712::{
     AllowanceTerms, Eip3009Terms, LocalWallet, OnceTerms, TokenDomain, Wallet, sign_allowance,
     sign_eip3009, sign_once,
@@ -82,9 +80,12 @@ pub(crate) async fn run() -> anyhow::Result<Vec<Row>> {
         row("allowance, 50 known payers, 20 requests each", gas.known)
             .beside("one alone", gas.known_alone)
             .wanted(Wanted::AtMost(2_000.0)),
-        row("allowance, 50 new payers with permits, 20 requests each", gas.first)
-            .beside("one alone", gas.known_alone)
-            .wanted(Wanted::AtMost(6_000.0)),
+        row(
+            "allowance, 50 new payers with permits, 20 requests each",
+            gas.first,
+        )
+        .beside("one alone", gas.known_alone)
+        .wanted(Wanted::AtMost(6_000.0)),
         row("once, 50 payers", gas.once)
             .beside("one alone", gas.once_alone)
             .wanted(Wanted::AtMost(65_000.0)),
@@ -136,7 +137,11 @@ pub(crate) async fn measure() -> anyhow::Result<Gas> {
     let crowd: Vec<usize> = (0..CROWD).collect();
     seller.pay(&crowd, &allowances).await?;
     let crowd = seller.settle().await?;
-    ensure!(crowd.requests == CROWD, "{} charges were settled", crowd.requests);
+    ensure!(
+        crowd.requests == CROWD,
+        "{} charges were settled",
+        crowd.requests
+    );
     Ok(Gas {
         first: first.each(),
         known: known.each(),
@@ -281,7 +286,8 @@ impl Seller {
 
     /// Permits of payers of whom the first ones have signed before.
     async fn later_allowances(&self, payers: usize) -> anyhow::Result<Vec<Authorization>> {
-        self.permits(payers, |payer| u64::from(payer <= PAYERS)).await
+        self.permits(payers, |payer| u64::from(payer <= PAYERS))
+            .await
     }
 
     async fn permits(
