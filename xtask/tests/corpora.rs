@@ -32,6 +32,11 @@ fn run(target: &str, check: fn(&[u8])) {
 }
 
 #[test]
+fn bodies_of_facilitators() {
+    run("facilitator_body", fuzz::facilitator_body::check);
+}
+
+#[test]
 fn payment_headers() {
     run("payment_header", fuzz::payment_header::check);
 }

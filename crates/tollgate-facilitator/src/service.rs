@@ -198,7 +198,7 @@ fn tell(settled: &Settled) -> Response<AnswerBody> {
 }
 
 /// The fields that the caller writes, and not the payer.
-const OURS: [&str; 3] = ["x402Version", "paymentPayload", "paymentRequirements"];
+const OURS: [&str; 4] = ["", "x402Version", "paymentPayload", "paymentRequirements"];
 
 /// What cannot be read is the payer's fault if it is the payment, and the caller's if it is anything else.
 fn unparsed(route: Route, error: &PayloadError) -> Result<Response<AnswerBody>, Problem> {

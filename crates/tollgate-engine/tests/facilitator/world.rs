@@ -232,7 +232,7 @@ pub(crate) async fn once(chain: &DevChain, amount: Amount, nonce: u64) -> Author
         amount,
         spender: UPTO_PROXY,
         nonce: U256::from(nonce),
-        deadline: Timestamp(chain.timestamp()).plus(300),
+        deadline: Timestamp(chain.timestamp()).plus(3_000),
         to: SELLER,
         facilitator: DEV_ACCOUNTS[OPERATOR].address,
         valid_after: Timestamp(0),
@@ -246,7 +246,7 @@ pub(crate) async fn permit2_exact(chain: &DevChain, amount: Amount, nonce: u64) 
         amount,
         spender: EXACT_PROXY,
         nonce: U256::from(nonce),
-        deadline: Timestamp(chain.timestamp()).plus(300),
+        deadline: Timestamp(chain.timestamp()).plus(3_000),
         to: SELLER,
         valid_after: Timestamp(0),
     };
@@ -261,7 +261,7 @@ pub(crate) async fn transfer(chain: &DevChain, value: Amount, nonce: u8) -> Auth
         to: SELLER,
         value,
         valid_after: Timestamp(0),
-        valid_before: Timestamp(chain.timestamp()).plus(300),
+        valid_before: Timestamp(chain.timestamp()).plus(3_000),
         nonce: B256::repeat_byte(nonce),
     };
     let signed = sign_eip3009(&wallet(PAYER), &domain(), &terms)
@@ -275,7 +275,7 @@ pub(crate) async fn permit(chain: &DevChain, value: Amount) -> Authorization {
         spender: SELLER,
         value,
         nonce: U256::ZERO,
-        deadline: Timestamp(chain.timestamp()).plus(300),
+        deadline: Timestamp(chain.timestamp()).plus(3_000),
     };
     let signed = sign_allowance(&wallet(PAYER), &domain(), &terms)
         .await

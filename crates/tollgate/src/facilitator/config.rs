@@ -275,6 +275,19 @@ gas_per_day = 1_000_000
     }
 
     #[test]
+    fn the_example_of_the_page_is_good() {
+        let page = include_str!("../../../../docs/facilitator.md");
+        let example = page.split("```toml\n").nth(1).unwrap();
+        let example = example.split("```").next().unwrap();
+        let example = example
+            .replace("$TOLLGATE_OPERATOR_KEY", "$OPERATOR")
+            .replace("$SHOP_KEY", "$SHOP");
+        let plan = plan(&example).unwrap();
+        assert_eq!(plan.wait, Duration::from_secs(20));
+        assert_eq!(plan.callers[0].budget.unwrap().gas, default_gas());
+    }
+
+    #[test]
     fn mistakes_are_told_where_they_stand() {
         let payee = "[\"0x209693Bc6afc0C5328bA36FaF03C514EF312287C\"]";
         for (from, to, said) in [

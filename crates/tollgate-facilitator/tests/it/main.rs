@@ -1,0 +1,5 @@
+//! The service and the client, over bytes.
+
+mod client;
+mod common;
+mod service;
