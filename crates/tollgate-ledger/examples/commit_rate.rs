@@ -1,6 +1,7 @@
-//! Durable reservations a second on SQLite, beside the disk's own speed.
+//! Durable reservations a second on SQLite, and on PostgreSQL where `TOLLGATE_POSTGRES_URL` names one, beside the disk's
+//! own speed.
 //!
-//! `cargo run --release -p tollgate-ledger --features kit,sqlite --example commit_rate [folder]`
+//! `cargo xtask postgres -- cargo run --release -p tollgate-ledger --all-features --example commit_rate [folder]`
 #![expect(clippy::print_stdout, reason = "it is a program")]
 
 use std::{
@@ -12,7 +13,7 @@ use std::{
 
 use tokio::task::JoinSet;
 use tollgate_ledger::{
-    SqliteStore, Store,
+    PostgresConfig, PostgresStore, SqliteStore, Store,
     kit::{Kind, ManualClock, payer, reserve},
 };
 use tollgate_x402::{B256, Clock, Timestamp};
@@ -28,10 +29,26 @@ fn main() {
     disk(folder.path());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .enable_all()
         .build()
         .expect("a runtime");
     for callers in [1, 8, 64, 256] {
-        runtime.block_on(reservations(folder.path(), callers));
+        runtime.block_on(async {
+            let file = folder.path().join(format!("{callers}.db"));
+            let store = SqliteStore::open(file, B256::ZERO, ManualClock::new()).expect("a ledger");
+            reservations("SQLite", store, callers).await;
+        });
+        if let Ok(url) = std::env::var("TOLLGATE_POSTGRES_URL") {
+            runtime.block_on(async {
+                let config = PostgresConfig::new(&url).expect("a URL");
+                let config = config.schema(&format!("rate_{callers}")).expect("a name");
+                let store = PostgresStore::open(config, B256::ZERO)
+                    .await
+                    .expect("a ledger");
+                store.begin_run(1).await.expect("a run");
+                reservations("PostgreSQL", store, callers).await;
+            });
+        }
     }
     disk(folder.path());
 }
@@ -57,23 +74,20 @@ fn disk(folder: &Path) {
     );
 }
 
-async fn reservations(folder: &Path, callers: u64) {
-    let clock = ManualClock::new();
-    let file = folder.join(format!("{callers}.db"));
-    let store = SqliteStore::open(file, B256::ZERO, clock.clone()).expect("a ledger");
-    let (begin, now) = (Instant::now(), clock.now());
+async fn reservations<S: Store>(name: &str, store: S, callers: u64) {
+    let (begin, now) = (Instant::now(), ManualClock::new().now());
     let mut tasks = JoinSet::new();
     for caller in 0..callers {
         tasks.spawn(call(store.clone(), caller, begin, now));
     }
     let mut times: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
     println!(
-        "{callers:>3} callers, durable reservations: {}",
+        "{callers:>3} callers, durable reservations, {name}: {}",
         summary(&mut times, begin.elapsed())
     );
 }
 
-async fn call(store: SqliteStore, caller: u64, begin: Instant, now: Timestamp) -> Vec<Duration> {
+async fn call<S: Store>(store: S, caller: u64, begin: Instant, now: Timestamp) -> Vec<Duration> {
     let mut times = Vec::new();
     let mut id = caller << 32;
     while begin.elapsed() < FOR {

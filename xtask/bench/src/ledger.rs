@@ -81,7 +81,12 @@ async fn postgres(url: &str, callers: u64) -> anyhow::Result<Vec<Row>> {
         _ => row,
     }];
     for (name, part) in [("p50", 0.5), ("p99", 0.99)] {
-        let row = Row::new(BENCH, format!("  each {name}"), quantile(&times, part), "µs");
+        let row = Row::new(
+            BENCH,
+            format!("  each {name}"),
+            quantile(&times, part),
+            "µs",
+        );
         rows.push(row.beside("one-row commits", quantile(&raw_times, part)));
     }
     Ok(rows)

@@ -44,8 +44,10 @@ impl PostgresConfig {
                 SslMode::Require
             });
         }
+        if server.get_application_name().is_none() {
+            server.application_name("tollgate");
+        }
         server
-            .application_name("tollgate")
             .connect_timeout(Duration::from_secs(5))
             .tcp_user_timeout(Duration::from_secs(10))
             .keepalives_idle(Duration::from_secs(10));

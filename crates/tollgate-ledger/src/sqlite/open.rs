@@ -14,6 +14,8 @@ use crate::text;
 
 /// The version of the tables that this version reads and writes.
 const SCHEMA: i64 = 2;
+/// The oldest program that can use them: what was added since, it need not know of.
+const COMPATIBLE: i64 = 1;
 /// "toll": what the file's header says that it is.
 const APPLICATION: i32 = 0x746f_6c6c;
 
@@ -243,6 +245,7 @@ fn write_schema(books: &mut Connection, ledger_id: B256) -> rusqlite::Result<()>
     create.execute_batch(include_str!("schema_2.sql"))?;
     let mut insert = create.prepare("INSERT INTO meta (key, value) VALUES (?1, ?2)")?;
     insert.execute(params!["schema", SCHEMA.to_string()])?;
+    insert.execute(params!["compatible", COMPATIBLE.to_string()])?;
     insert.execute(params!["ledger_id", text::hex(ledger_id)])?;
     insert.execute(params!["epoch", "0"])?;
     drop(insert);
@@ -257,6 +260,10 @@ fn upgrade(books: &mut Connection) -> rusqlite::Result<()> {
     change.execute(
         "UPDATE meta SET value = ?1 WHERE key = 'schema'",
         [SCHEMA.to_string()],
+    )?;
+    change.execute(
+        "INSERT INTO meta (key, value) VALUES ('compatible', ?1) ON CONFLICT DO UPDATE SET value = excluded.value",
+        [COMPATIBLE.to_string()],
     )?;
     change.commit()
 }
@@ -278,7 +285,9 @@ fn read_meta(file: &Path, books: &Connection) -> Result<(i64, B256), OpenError> 
     let found: i64 = read("schema")?
         .and_then(|version| version.parse().ok())
         .ok_or_else(|| corrupt("it has no version"))?;
-    if found > SCHEMA {
+    // Where nothing is said, only a program that knows these tables can use them.
+    let needed = read("compatible")?.and_then(|version| version.parse().ok());
+    if needed.unwrap_or(found) > SCHEMA {
         return Err(OpenError::Newer {
             file: file.into(),
             found,

@@ -110,6 +110,12 @@ fn a_ledger_of_a_newer_version_is_refused() {
         .unwrap()
         .execute_batch("UPDATE meta SET value = '3' WHERE key = 'schema'")
         .unwrap();
+    // What was added, this version need not know of.
+    drop(store(&folder));
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch("UPDATE meta SET value = '3' WHERE key = 'compatible'")
+        .unwrap();
     let error = SqliteStore::open(&path, ID, Arc::new(Standing)).unwrap_err();
     assert!(
         matches!(

@@ -2,7 +2,10 @@
 //! `cargo xtask postgres -- cargo test -p tollgate-ledger --all-features --test postgres -- --ignored`.
 #![cfg(all(feature = "kit", feature = "postgres"))]
 
+mod crash;
 mod database;
+mod gateways;
+mod opening;
 
 use std::sync::{Arc, Mutex};
 

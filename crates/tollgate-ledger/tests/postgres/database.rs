@@ -33,3 +33,9 @@ pub(crate) fn ledger() -> PostgresConfig {
 pub(crate) fn of(name: &str) -> PostgresConfig {
     PostgresConfig::new(&url()).unwrap().schema(name).unwrap()
 }
+
+/// An empty ledger of this name, whose connections the server knows by it.
+pub(crate) fn named(name: &str) -> PostgresConfig {
+    let url = format!("{} application_name={name}", url());
+    PostgresConfig::new(&url).unwrap().schema(name).unwrap()
+}
