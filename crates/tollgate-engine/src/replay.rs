@@ -2,7 +2,7 @@
 
 use tollgate_ledger::{Store, StoreError};
 use tollgate_payment::{
-    OutcomeRow, PaymentRow, PaymentState, Retention, RowKey, StoredBody, port::Kept,
+    OutcomeRow, PaymentRow, PaymentState, Retention, RowKey, command::Told, port::Kept,
 };
 use tollgate_x402::{PaymentId, PaymentStatus, Timestamp};
 
@@ -57,20 +57,11 @@ fn kept(
 ) -> Kept {
     match outcome {
         Some(outcome) if outcome.expires <= now => Kept::Expired,
-        Some(OutcomeRow {
-            body: StoredBody::TooLong,
-            ..
-        }) => Kept::TooLong,
-        Some(OutcomeRow {
-            status,
-            content_type,
-            body: StoredBody::Whole(body),
-            ..
-        }) => Kept::Whole {
-            status: *status,
-            content_type: content_type.clone(),
-            body: body.clone(),
-        },
+        Some(outcome) => Kept::Answer(Told {
+            status: outcome.status,
+            content_type: outcome.content_type.clone(),
+            body: outcome.body.clone(),
+        }),
         // It was never written, or its time is over and it was removed.
         None => {
             let ended = payment.ended.unwrap_or(payment.updated);

@@ -17,7 +17,7 @@ use tollgate_payment::{
 };
 use tollgate_x402::{
     Address, Authorization, Clock, ErrorCode, Exact, Extensions, Identifier, MatchError, PaymentId,
-    PaymentIdentifier, PaymentPayload, PaymentStatus,
+    PaymentPayload, PaymentStatus,
 };
 
 use crate::{
@@ -105,7 +105,7 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
             config,
             work,
             ids,
-            extensions: Extensions::new().with_payment_identifier(PaymentIdentifier::default()),
+            extensions: Extensions::new().offering_payment_identifier(false),
             health: OnceLock::new(),
         };
         Self {

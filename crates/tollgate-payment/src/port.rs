@@ -5,12 +5,10 @@
 
 use core::future::Future;
 
-use tollgate_x402::{
-    Amount, Authorization, Bytes, ErrorCode, PaymentId, PaymentPayload, PaymentStatus,
-};
+use tollgate_x402::{Amount, Authorization, ErrorCode, PaymentId, PaymentPayload, PaymentStatus};
 
 use crate::{
-    command::{Answer, Charge, Fate, Funds, ItemFate},
+    command::{Answer, Charge, Fate, Funds, ItemFate, Told},
     offer::{Ask, Offer, RequestBinding},
     policy::Retention,
     row::{BatchRow, Instruction, Submission},
@@ -203,17 +201,8 @@ pub struct Replay {
 /// What is kept of an answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Kept {
-    /// All of it.
-    Whole {
-        /// The HTTP status.
-        status: u16,
-        /// The media type.
-        content_type: String,
-        /// The body.
-        body: Bytes,
-    },
-    /// It was longer than what is kept.
-    TooLong,
+    /// It, or that it was longer than what is kept.
+    Answer(Told),
     /// It never was whole: the gateway stopped while it served, or the caller left before the answer. What was made
     /// until then is charged.
     BrokenOff,

@@ -540,13 +540,22 @@ pub struct OutcomeRow {
     pub expires: Timestamp,
 }
 
-/// The body of a stored answer.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// The body of a stored answer. `Debug` tells its length alone: what was answered is the payer's.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StoredBody {
     /// All of it.
     Whole(Bytes),
     /// It was longer than what is kept: that the payment ended, and its charge, can still be told.
     TooLong,
+}
+
+impl core::fmt::Debug for StoredBody {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Whole(body) => write!(f, "Whole({} bytes)", body.len()),
+            Self::TooLong => f.write_str("TooLong"),
+        }
+    }
 }
 
 /// A slice of the global bound.

@@ -2,7 +2,11 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use tollgate_payment::port::{Kept, Replay};
+use tollgate_payment::{
+    StoredBody,
+    command::Told,
+    port::{Kept, Replay},
+};
 use tollgate_x402::{ErrorCode, Json, JsonObject, PaymentState, PaymentStatus, SettleResponse};
 
 use crate::{Meter, PaywallBody, Problem, headers};
@@ -15,15 +19,18 @@ pub(crate) fn response<M: Meter, RB>(replay: Replay, meter: &mut M) -> Response<
         answer,
     } = replay;
     let (code, content_type, body) = match answer {
-        Kept::Whole {
+        Kept::Answer(Told {
             status,
             content_type,
-            body,
-        } => {
+            body: StoredBody::Whole(body),
+        }) => {
             let code = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
             (code, HeaderValue::try_from(content_type).ok(), body.0)
         }
-        Kept::TooLong => gone(&status, "its answer is longer than what is kept"),
+        Kept::Answer(Told {
+            body: StoredBody::TooLong,
+            ..
+        }) => gone(&status, "its answer is longer than what is kept"),
         Kept::BrokenOff => gone(
             &status,
             "its answer broke off, and what was made until then is charged",

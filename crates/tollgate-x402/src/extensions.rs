@@ -101,6 +101,28 @@ impl Extensions {
         self.eip2612_gas_sponsoring.as_ref()
     }
 
+    /// The same with the offer to honour `payment-identifier`, and the schema of what the client adds.
+    #[must_use]
+    pub fn offering_payment_identifier(self, required: bool) -> Self {
+        let schema = json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "type": "object",
+            "properties": {
+                "required": { "type": "boolean" },
+                "id": {
+                    "type": "string", "minLength": 16, "maxLength": 128,
+                    "pattern": "^[a-zA-Z0-9_-]+$",
+                },
+            },
+            "required": ["required"],
+        });
+        let mut offering = self.with_payment_identifier(PaymentIdentifier { required, id: None });
+        if let Some(Value::Object(entry)) = offering.all.0.get_mut(PAYMENT_IDENTIFIER) {
+            entry.insert("schema".into(), schema);
+        }
+        offering
+    }
+
     /// Adds or completes `payment-identifier`; what its `info` and `schema` hold besides stays.
     #[must_use]
     pub fn with_payment_identifier(mut self, identifier: PaymentIdentifier) -> Self {

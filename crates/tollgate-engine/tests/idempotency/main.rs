@@ -6,7 +6,11 @@ use std::sync::atomic::Ordering;
 
 use shop::{InMemory, OnDisk, Place, START, Shop};
 use tollgate_ledger::Store as _;
-use tollgate_payment::port::{Admission, Hold, Kept};
+use tollgate_payment::{
+    StoredBody,
+    command::Told,
+    port::{Admission, Hold, Kept},
+};
 use tollgate_x402::{Amount, Authorization, ErrorCode, PaymentState};
 
 macro_rules! over_every_store {
@@ -56,11 +60,19 @@ fn answer<H>(
 }
 
 fn whole(text: &str) -> Kept {
-    Kept::Whole {
+    Kept::Answer(Told {
         status: 200,
         content_type: "text/plain".to_owned(),
-        body: text.as_bytes().to_vec().into(),
-    }
+        body: StoredBody::Whole(text.as_bytes().to_vec().into()),
+    })
+}
+
+fn too_long() -> Kept {
+    Kept::Answer(Told {
+        status: 200,
+        content_type: "text/plain".to_owned(),
+        body: StoredBody::TooLong,
+    })
 }
 
 fn units(amount: u64) -> Option<Amount> {
@@ -289,7 +301,7 @@ async fn answers_are_kept_within_their_length_and_their_time<P: Place>(shop: Sho
     shop.serve(shop.ask(&once, None, 1).await, 20, long).await;
     assert_eq!(
         answer(shop.ask(&once, None, 1).await),
-        (units(20), Kept::TooLong)
+        (units(20), too_long())
     );
     shop.pass(86_399);
     assert_eq!(shop.store().prune(10).await.unwrap(), 0);

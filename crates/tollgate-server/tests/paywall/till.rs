@@ -7,7 +7,7 @@ use std::{
 };
 
 use tollgate_payment::{
-    Ask, Offer, Permit2Terms, Pricing, RequestBinding, Retention, StoredBody, Terms,
+    Ask, Offer, Permit2Terms, Pricing, RequestBinding, Retention, Terms,
     command::{Answer, Charge, Told},
     port::{Admission, AdmitError, Admitted, Hold, HoldError, Kept, Replay, Till},
 };
@@ -331,19 +331,7 @@ fn replay(known: &Payment, once: &Once, amount: Amount, version: u8) -> Replay {
     status.transaction = Some(B256::repeat_byte(7));
     let answer = match known.kept.clone() {
         None => Kept::BrokenOff,
-        Some(Told {
-            body: StoredBody::TooLong,
-            ..
-        }) => Kept::TooLong,
-        Some(Told {
-            status,
-            content_type,
-            body: StoredBody::Whole(body),
-        }) => Kept::Whole {
-            status,
-            content_type,
-            body,
-        },
+        Some(told) => Kept::Answer(told),
     };
     Replay {
         status,

@@ -168,6 +168,23 @@ fn a_minimum_above_the_amount_or_of_zero_does_not_count() {
 }
 
 #[test]
+fn an_offer_to_honour_payment_identifiers_says_what_one_is() {
+    let mut offer = offer(vec![upto()]);
+    offer.extensions = Extensions::new().offering_payment_identifier(false);
+    let sent = json(&offer.to_json_v2());
+    let entry = &sent["extensions"]["payment-identifier"];
+    assert_eq!(entry["info"], json!({ "required": false }));
+    let id = &entry["schema"]["properties"]["id"];
+    assert_eq!(
+        (&id["minLength"], &id["maxLength"]),
+        (&json!(16), &json!(128))
+    );
+    let read = PaymentRequired::parse_header(offer.to_header_v2().as_bytes(), &limits()).unwrap();
+    let offered = read.extensions.payment_identifier();
+    assert_eq!(offered, Some(&PaymentIdentifier::default()));
+}
+
+#[test]
 fn a_client_completes_the_sellers_extensions_and_loses_nothing_of_them() {
     let mut offer = offer(vec![upto()]);
     let schema =
