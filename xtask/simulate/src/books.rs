@@ -245,18 +245,8 @@ impl Books {
         self.read = chain.final_height;
     }
 
-    /// What a payer has finally paid, by the chain.
-    pub(crate) fn paid_by(&self, payer: usize) -> u64 {
-        self.by_payer[payer]
-    }
-
-    /// All that it has paid us.
-    pub(crate) fn paid_by_all(&self) -> u64 {
+    fn paid_by_all(&self) -> u64 {
         self.by_payer.iter().sum()
-    }
-
-    pub(crate) fn final_in_books(&self) -> u64 {
-        self.all.paid
     }
 
     /// One step of the ledger.
@@ -389,6 +379,11 @@ impl Books {
         if !matches!(signed, Authorization::Allowance(_)) {
             let cap = units(signed.cap());
             must!(reserved <= cap, 2, "{id:?} reserves {reserved} of {cap} that were signed");
+        }
+        if before.is_none() {
+            let owner = self.owners.get(&payment.keys.owner);
+            let lost = owner.map_or(0, |sums| sums.lost);
+            must!(lost == 0, 12, "{id:?} is admitted, and its payer owes {lost} that were lost");
         }
         if before.is_none()
             && let AuthorizationKey::Claim { .. } = payment.keys.authorization

@@ -161,7 +161,7 @@ impl History {
 
     fn step(&mut self, replica: usize) {
         if let Some(replica) = self.replicas[replica].as_mut() {
-            replica.step(&self.world);
+            replica.step();
         }
     }
 
@@ -275,7 +275,7 @@ impl History {
                         order,
                     );
                     replica.runtime.spawn(task);
-                    replica.step(&self.world);
+                    replica.step();
                 }
             }
         }
@@ -320,6 +320,10 @@ impl History {
                 }
                 if !*calm {
                     run_ahead(chain, rng);
+                    if setting.mutant == Some(Mutant::SharedCounter) && rng.permille(60) {
+                        let payer = rng.place(chain.state().purses.len());
+                        chain.act(Act::Foreign(payer, 5));
+                    }
                 }
             }
             for node in nodes.iter_mut() {
@@ -341,8 +345,10 @@ impl History {
         self.world.schedule(BLOCK_MS * 1_000, Event::Block);
         for replica in 0..REPLICAS {
             let frozen = self.world.with(|core| core.frozen[replica]);
-            if frozen <= self.world.now() {
-                self.step(replica);
+            if frozen <= self.world.now()
+                && let Some(replica) = self.replicas[replica].as_mut()
+            {
+                replica.tick(&self.world);
             }
         }
         if self.calm_at.is_some_and(|at| at <= self.world.now())

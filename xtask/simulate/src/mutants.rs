@@ -1,32 +1,157 @@
 //! Seeded bugs, at the ports: the product has none of this.
+//!
+//! Each is what somebody could have written. The checks must find every one of them; one that lives shows a hole in
+//! the model.
 
 mod rail;
+mod steps;
 
 pub(crate) use rail::{SimRail, SimVerifier};
 
-use tollgate_payment::{Command, Decision, Refusal, Rows};
-use tollgate_x402::Timestamp;
+use crate::{
+    rng::Rng,
+    setting::{Keeping, Kind, Setting},
+};
 
-use crate::{rng::Rng, setting::Setting};
+macro_rules! mutants {
+    ($($(#[doc = $says:literal])* $variant:ident $name:literal $kind:ident;)*) => {
+        /// A seeded bug.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Mutant {
+            $($(#[doc = $says])* $variant,)*
+        }
 
-/// A seeded bug.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mutant {
-    /// None.
-    Nothing,
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// A short name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// What is wrong, in one sentence.
+            #[must_use]
+            pub const fn says(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($says),*).trim_ascii_start(),)*
+                }
+            }
+
+            /// The kind of payment in whose histories it is looked for.
+            #[must_use]
+            pub const fn kind(self) -> Kind {
+                match self {
+                    $(Self::$variant => Kind::$kind,)*
+                }
+            }
+        }
+    };
+}
+
+mutants! {
+    /// Used authorizations are remembered by the process, not by the ledger.
+    DedupeInMemory "dedupe-in-memory" Once;
+    /// A node's error, or its silence, means that nothing was sent: the charge is given up.
+    ReleaseOnSendError "release-on-send-error" Once;
+    /// A transaction is sent before it is stored.
+    RecordAfterSend "record-after-send" Once;
+    /// What is not included in time is sent again with a new nonce.
+    FreshNonce "fresh-nonce" Allowance;
+    /// A transaction that is in a block is called final.
+    OneConfirmation "one-confirmation" Once;
+    /// Nothing is made durable while a stream runs.
+    NoCheckpoint "no-checkpoint" Once;
+    /// A used nonce is taken for a payment.
+    NonceMeansPaid "nonce-means-paid" Once;
+    /// What a payer has reserved elsewhere is not held against its balance.
+    NoExposureCap "no-exposure-cap" Once;
+    /// A transaction without a receipt has failed.
+    NoReceiptMeansFailed "no-receipt-means-failed" Once;
+    /// A crash charges the whole reservation.
+    MaxOnCrash "max-on-crash" Once;
+    /// A balance is believed that was read before the last settlements.
+    StaleBalance "stale-balance" Once;
+    /// A failed settlement is given up at once.
+    RevertMeansLost "revert-means-lost" Once;
+    /// A failed settlement is given up at once, after it was sent again with a new nonce.
+    RevertMeansLostFreshNonce "revert-means-lost+fresh-nonce" Once;
+    /// An allowance is bound to the digest of its first request.
+    DigestBoundToAllowance "digest-bound-to-allowance" Allowance;
+    /// The balance is held against what one spender has reserved, not all of them.
+    BalancePerSpender "balance-per-spender" Once;
+    /// Credit grows by the number of payments, not by their worth.
+    CreditByDust "credit-by-dust" Exact;
+    /// Another ledger draws the same counter.
+    SharedCounter "shared-counter" Allowance;
+    /// A small charge is waived after its answer was delivered.
+    WaivedAfterDelivery "waived-after-delivery" Allowance;
+    /// A permit is submitted before older charges are drawn.
+    EarlyPermit "early-permit" Allowance;
+    /// A failed interval is never given again.
+    IntervalHole "interval-hole" Allowance;
+    /// The stored answer of a payment is given to any request that shows its authorization.
+    AnswerToAnother "answer-to-another" Once;
+    /// A settlement is booked twice.
+    BookedTwice "booked-twice" Exact;
+    /// A checkpoint may be above the reservation.
+    CheckpointTooHigh "checkpoint-too-high" Once;
+    /// The recovery concludes payments of gateways that live.
+    RecoversTheLiving "recovers-the-living" Allowance;
+    /// Answers are given before the ledger has reached the disk.
+    AnswerBeforeDisk "answer-before-disk" Once;
+    /// Who owes lost charges is served again.
+    DebtForgotten "debt-forgotten" Allowance;
+    /// A transaction that a reorganization took out is believed to be in.
+    ReorgIgnored "reorg-ignored" Exact;
+    /// A replacement makes the ledger forget the transaction before it.
+    ForgetsReplaced "forgets-replaced" Once;
+    /// Nobody's credit has a bound.
+    UnlimitedCredit "unlimited-credit" Exact;
+    /// What failed is tried again for ever, and never lost.
+    NeverLost "never-lost" Once;
 }
 
 impl Mutant {
+    /// Makes histories in which the bug shows sooner.
     pub(crate) fn bias(self, setting: &mut Setting, rng: &mut Rng) {
-        let _ = (setting, rng);
-    }
-
-    pub(crate) fn decide<C: Command>(
-        self,
-        command: &C,
-        rows: &Rows,
-        now: Timestamp,
-    ) -> Result<Decision<C::Outcome>, Refusal> {
-        command.decide(rows, now)
+        match self {
+            Self::NoExposureCap | Self::StaleBalance | Self::BalancePerSpender => {
+                setting.poor = true;
+                setting.hostile = 0;
+                setting.pace = rng.range(20, 120);
+            }
+            Self::AnswerBeforeDisk => {
+                setting.keeping = Keeping::Owned;
+                setting.replicas = 1;
+                setting.accounts = false;
+                setting.crashes = 400;
+            }
+            Self::DedupeInMemory => setting.crashes = setting.crashes.max(100),
+            Self::MaxOnCrash | Self::NoCheckpoint => setting.crashes = 300,
+            Self::RecoversTheLiving => {
+                setting.keeping = Keeping::Shared;
+                setting.replicas = 2;
+                setting.crashes = setting.crashes.max(100);
+            }
+            Self::SharedCounter | Self::IntervalHole => setting.settler = true,
+            Self::EarlyPermit => {
+                setting.settler = true;
+                setting.hostile = 0;
+            }
+            Self::OneConfirmation | Self::ReorgIgnored => setting.reorgs = 120,
+            Self::FreshNonce | Self::ForgetsReplaced => {
+                setting.storms = 400;
+                setting.luck = 400;
+            }
+            Self::NonceMeansPaid | Self::DebtForgotten | Self::NeverLost => setting.hostile = 800,
+            _ => {}
+        }
+        if self == Self::SharedCounter || self == Self::IntervalHole {
+            setting.hostile = setting.hostile.max(400);
+        }
     }
 }

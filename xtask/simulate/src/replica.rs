@@ -33,7 +33,6 @@ pub(crate) type Till = Cashier<SimStore, SimVerifier>;
 pub(crate) struct Replica {
     pub(crate) runtime: Runtime,
     pub(crate) till: Till,
-    pub(crate) who: Who,
     /// Milliseconds of the world until which the runtime's clock was moved.
     clock: u64,
 }
@@ -105,12 +104,12 @@ impl Replica {
             shared,
             RailConfig {
                 settler,
-                treasury: if setting.settler { TREASURY } else { TREASURY },
+                treasury: TREASURY,
                 gas_floor: 50_000_000,
                 gas_cap: 5_000_000_000,
             },
         );
-        let rail = SimRail::new(rail, Arc::clone(world), account);
+        let rail = SimRail::new(rail, Arc::clone(world));
         let policy = if setting.max_age == 0 {
             Policy::AtOnce
         } else {
@@ -135,20 +134,22 @@ impl Replica {
         Self {
             runtime,
             till,
-            who,
             clock: 0,
         }
     }
 
     /// Runs whatever can run now.
-    pub(crate) fn step(&mut self, world: &World) {
+    pub(crate) fn step(&mut self) {
+        self.runtime.block_on(tokio::task::yield_now());
+    }
+
+    /// Moves the runtime's clock on: what the engine itself waits for goes by it.
+    pub(crate) fn tick(&mut self, world: &World) {
         let now = world.now() / 1_000;
         let passed = now.saturating_sub(self.clock);
         self.clock = now;
         self.runtime.block_on(async {
-            if passed > 0 {
-                tokio::time::advance(Duration::from_millis(passed)).await;
-            }
+            tokio::time::advance(Duration::from_millis(passed)).await;
             tokio::task::yield_now().await;
         });
     }

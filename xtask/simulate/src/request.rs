@@ -105,7 +105,6 @@ fn begin(world: &World, who: Who, order: &Order, id: PaymentId) {
             Authorization::Exact(_) => "exact",
         }, order.worst, order.replayed);
         let served = Served {
-            payer: order.payer,
             by: Some(who),
             ..Served::default()
         };

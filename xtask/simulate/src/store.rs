@@ -7,12 +7,13 @@ use tollgate_ledger::{
     RowKind, Run, Store, StoreError, Totals,
 };
 use tollgate_payment::{
-    BatchId, BatchRow, Command, Decision, Entry, PaymentRow, Refusal, Row, RowSet, Rows,
+    BatchId, BatchRow, Command, Decision, Entry, PaymentRow, PaymentState, Refusal, Row, RowSet, Rows,
 };
 use tollgate_x402::{B256, PaymentId, Timestamp};
 
 use crate::{
     books::Truth,
+    mutants::Mutant,
     setting::Keeping,
     world::{Core, Event, Fault, Gate, SimClock, Waiting, Who, World, note},
 };
@@ -185,7 +186,7 @@ impl<C: Command> Command for Tapped<C> {
         let mutant = self.world.with(|core| core.setting.mutant);
         let decision = match mutant {
             None => self.command.decide(rows, now)?,
-            Some(mutant) => mutant.decide(&self.command, rows, now)?,
+            Some(mutant) => mutant.decide(&self.command, rows, now, &self.world)?,
         };
         let mut step = self.step.lock().unwrap_or_else(PoisonError::into_inner);
         step.writes.clone_from(&decision.writes);
@@ -284,6 +285,7 @@ impl SimStore {
 
     /// Opens a gate when the group is on the disk.
     fn durable(&self, step: Step) -> Durable {
+        let hasty = self.world.with(|core| core.setting.mutant) == Some(Mutant::AnswerBeforeDisk);
         if self.own.is_some() {
             // A server's commit: it is durable, and the answer takes its way.
             let wait = self.world.latency();
@@ -304,6 +306,9 @@ impl SimStore {
             let wait = self.world.latency();
             let life = self.who.life;
             self.world.schedule(wait, Event::Flush(life));
+        }
+        if hasty {
+            return Durable::now();
         }
         Durable::later(async move {
             Waiting(gate).await;
@@ -446,6 +451,13 @@ impl Store for SimStore {
     }
 
     async fn abandoned(&self, epoch: u64) -> Result<Vec<PaymentRow>, StoreError> {
+        if self.world.with(|core| core.setting.mutant) == Some(Mutant::RecoversTheLiving) {
+            let serving = |row: &&PaymentRow| matches!(row.state, PaymentState::Serving { .. });
+            return Ok(self.world.with(|core| {
+                let rows = core.books.payments.values();
+                rows.filter(serving).cloned().collect()
+            }));
+        }
         self.look(move |store: MemoryStore| now(store.abandoned(epoch)))
             .await?
     }

@@ -102,7 +102,6 @@ impl fmt::Display for Violation {
 /// What was done for a payment, whatever the books say of it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Served {
-    pub(crate) payer: usize,
     /// Who serves it.
     pub(crate) by: Option<Who>,
     /// What reached the caller, in atomic units of its price.

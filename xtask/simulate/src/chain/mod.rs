@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use alloy_consensus::{Transaction as _, TxEnvelope};
 use alloy_eips::eip2718::Decodable2718 as _;
-use alloy_primitives::{Address, B256, Bytes, TxKind, keccak256};
+use alloy_primitives::{Address, B256, Bytes, TxKind};
 use tollgate_bsc::{BlockId, BlockRef, Log, TxReceipt};
 use tollgate_x402::Timestamp;
 
@@ -46,6 +46,8 @@ pub(crate) enum Act {
     Permit(Address, Address, u64, u64, B256),
     /// Somebody submits a signed transfer that he saw.
     Transfer(Box<Signed3009>),
+    /// Another ledger draws a payer's counter.
+    Foreign(usize, u64),
     /// The token is paused, or goes on.
     Pause(bool),
     /// An operator is dismissed, or appointed.
@@ -130,6 +132,8 @@ pub(crate) struct Chain {
     pub(crate) pool: Vec<Tx>,
     /// The least price with which a transaction gets in.
     pub(crate) floor: u128,
+    /// Bytes that were read, so that hashing them once is enough.
+    known: Vec<(Bytes, Tx)>,
     hashes: u64,
 }
 
@@ -169,6 +173,7 @@ impl Chain {
             lag,
             pool: Vec::new(),
             floor: 0,
+            known: Vec::new(),
             hashes: 1,
         }
     }
@@ -236,7 +241,16 @@ impl Chain {
     }
 
     /// What an operator's bytes say, if they are a transaction.
-    pub(crate) fn read(raw: &[u8]) -> Option<Tx> {
+    pub(crate) fn read(&mut self, raw: &[u8]) -> Option<Tx> {
+        if let Some((_, tx)) = self.known.iter().rev().find(|(bytes, _)| **bytes == *raw) {
+            return Some(tx.clone());
+        }
+        let tx = Self::decode(raw)?;
+        self.known.push((Bytes::copy_from_slice(raw), tx.clone()));
+        Some(tx)
+    }
+
+    fn decode(raw: &[u8]) -> Option<Tx> {
         let envelope = TxEnvelope::decode_2718_exact(raw).ok()?;
         let signed = envelope.as_eip1559()?;
         // The simulated wallet signs with its address.
@@ -246,7 +260,7 @@ impl Chain {
             return None;
         };
         Some(Tx {
-            hash: keccak256(raw),
+            hash: *envelope.tx_hash(),
             body: Body::Ours {
                 from,
                 nonce: signed.tx().nonce,
@@ -519,6 +533,20 @@ impl State {
                 if done.is_ok() {
                     *self = copy;
                     *effects = own;
+                }
+            }
+            Act::Foreign(payer, amount) => {
+                let purse = &mut self.purses[*payer];
+                if purse.seller >= *amount && purse.balance >= *amount {
+                    let from = purse.charged;
+                    purse.seller -= amount;
+                    purse.balance -= amount;
+                    purse.charged += amount;
+                    effects.moves.push(Move {
+                        payer: *payer,
+                        amount: *amount,
+                        what: What::Interval(from, from + amount),
+                    });
                 }
             }
             Act::Pause(paused) => self.paused = *paused,

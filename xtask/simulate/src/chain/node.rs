@@ -8,7 +8,7 @@ use tollgate_bsc::{
 };
 use tollgate_x402::{Amount, Timestamp};
 
-use super::{Body, Chain, Taken, state::small};
+use super::{Body, Chain, Taken};
 use crate::{
     names::{operator_of, payer_of},
     world::{Who, World},
@@ -176,8 +176,15 @@ impl Node for SimNode {
     }
 
     fn send<'a>(&'a self, raw: &'a [u8]) -> NodeAnswer<'a, B256> {
+        self.world.with(|core| {
+            let hash = core.chain.read(raw).map(|tx| tx.hash);
+            let stored = hash.map(|hash| core.books.check_sent(hash));
+            if let Some(Err((number, text))) = stored {
+                core.violate(number, || text);
+            }
+        });
         Box::pin(self.ask_chain(move |chain, tip, health| {
-            let Some(tx) = Chain::read(raw) else {
+            let Some(tx) = chain.read(raw) else {
                 return refused(-32_000, "rlp: no such transaction");
             };
             if health.poor {
@@ -283,6 +290,5 @@ fn logs(chain: &Chain, tip: usize, filter: &serde_json::Value) -> serde_json::Va
             }
         }
     }
-    let _ = small(U256::ZERO);
     serde_json::Value::Array(found)
 }

@@ -1,0 +1,235 @@
+//! Bugs in the steps of the ledger.
+
+use std::any::Any;
+
+use tollgate_payment::{
+    AuthorizationKey, Command, Decision, Limit, PaymentState, Refusal, Row, Rows,
+    command::{Checkpoint, Claim, Commit, Conclude, Reserve, Seal},
+};
+use tollgate_x402::{Amount, Timestamp};
+
+use super::Mutant;
+use crate::world::World;
+
+type Decided<C> = Result<Decision<<C as Command>::Outcome>, Refusal>;
+
+/// The decision of a changed command, as that of the one that was asked.
+fn instead<C: Command, D: Command>(command: &D, rows: &Rows, now: Timestamp) -> Decided<C> {
+    let decision = command.decide(rows, now)?;
+    let outcome: Box<dyn Any> = Box::new(decision.outcome);
+    match outcome.downcast::<C::Outcome>() {
+        Ok(outcome) => Ok(Decision {
+            writes: decision.writes,
+            entries: decision.entries,
+            outcome: *outcome,
+        }),
+        Err(_) => Err(Refusal::Books("a seeded bug of another command")),
+    }
+}
+
+fn without(rows: &Rows, gone: impl Fn(&Row) -> bool) -> Rows {
+    rows.iter().filter(|row| !gone(row)).cloned().collect()
+}
+
+fn changed(rows: &Rows, change: impl Fn(&mut Row)) -> Rows {
+    let mut all: Vec<Row> = rows.iter().cloned().collect();
+    all.iter_mut().for_each(change);
+    all.into_iter().collect()
+}
+
+const MUCH: u64 = 1 << 40;
+
+impl Mutant {
+    /// A step, as the bug has it.
+    pub(crate) fn decide<C: Command>(
+        self,
+        command: &C,
+        rows: &Rows,
+        now: Timestamp,
+        world: &World,
+    ) -> Decided<C> {
+        let any: &dyn Any = command;
+        if let Some(reserve) = any.downcast_ref::<Reserve>() {
+            return self.reserve(command, reserve, rows, now, world);
+        }
+        if let Some(commit) = any.downcast_ref::<Commit>() {
+            let used = match self {
+                Self::MaxOnCrash if commit.used.is_none() => Some(Amount::from(MUCH)),
+                Self::WaivedAfterDelivery if commit.used < Some(Amount::from(10u64)) => {
+                    commit.used.map(|_| Amount::ZERO)
+                }
+                _ => commit.used,
+            };
+            let commit = Commit {
+                used,
+                ..commit.clone()
+            };
+            return instead::<C, _>(&commit, rows, now);
+        }
+        if let (Self::NeverLost, Some(conclude)) = (self, any.downcast_ref::<Conclude>()) {
+            let mut conclude = conclude.clone();
+            conclude.attempts = u32::MAX;
+            for item in &mut conclude.fate.items {
+                if let tollgate_payment::command::ItemFate::Lost(reason) = *item {
+                    *item = tollgate_payment::command::ItemFate::Again(reason);
+                }
+            }
+            return instead::<C, _>(&conclude, rows, now);
+        }
+        if let (Self::EarlyPermit, Some(_)) = (self, any.downcast_ref::<Claim>()) {
+            return early_permit(command, rows, now);
+        }
+        let mut decision = command.decide(rows, now)?;
+        if any.is::<Checkpoint>() {
+            match self {
+                Self::NoCheckpoint => decision.writes.clear(),
+                Self::CheckpointTooHigh => {
+                    for row in &mut decision.writes {
+                        if let Row::Payment(payment) = row
+                            && let PaymentState::Serving { used } = &mut payment.state
+                        {
+                            *used = used.saturating_add(*used).saturating_add(*used);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        if any.is::<Conclude>() {
+            self.conclude(&mut decision, rows, now);
+        }
+        if any.is::<Seal>() && self == Self::ForgetsReplaced {
+            for row in &mut decision.writes {
+                if let Row::Batch(batch) = row {
+                    let before = batch.sent.len().saturating_sub(1);
+                    batch.sent.drain(..before);
+                }
+            }
+        }
+        Ok(decision)
+    }
+
+    fn conclude<T>(self, decision: &mut Decision<T>, rows: &Rows, now: Timestamp) {
+        match self {
+            Self::CreditByDust => {
+                for row in &mut decision.writes {
+                    if let Row::Owner(owner) = row
+                        && !owner.history.paid(now).is_zero()
+                    {
+                        owner.history.add(Amount::from(400u64), now);
+                    }
+                }
+            }
+            Self::BookedTwice => {
+                let again = decision.entries.clone();
+                decision.entries.extend(again);
+            }
+            Self::IntervalHole => {
+                for row in &mut decision.writes {
+                    if let Row::Spender(spender) = row
+                        && let Limit::Counter(counter) = &mut spender.limit
+                        && let Some(Limit::Counter(before)) =
+                            rows.spender(&spender.key).map(|row| &row.limit)
+                    {
+                        counter.claimed = before.claimed;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn reserve<C: Command>(
+        self,
+        command: &C,
+        reserve: &Reserve,
+        rows: &Rows,
+        now: Timestamp,
+        world: &World,
+    ) -> Decided<C> {
+        let known = rows.authorization(&reserve.keys.authorization);
+        let claim = matches!(reserve.keys.authorization, AuthorizationKey::Claim { .. });
+        let mut other = reserve.clone();
+        match self {
+            Self::DedupeInMemory if claim => {
+                let run = known.and_then(|row| row.payment).and_then(|id| {
+                    world.with(|core| core.books.payments.get(&id).map(|row| row.epoch))
+                });
+                if run.is_some_and(|run| run != reserve.epoch) {
+                    let fewer = without(rows, |row| matches!(row, Row::Authorization(_)));
+                    return command.decide(&fewer, now);
+                }
+            }
+            Self::AnswerToAnother if claim => {
+                if let Some(payment) = known.and_then(|row| row.payment) {
+                    return Err(Refusal::Admitted(payment));
+                }
+            }
+            Self::DigestBoundToAllowance
+                if known.is_some_and(|row| row.request != Some(reserve.request)) =>
+            {
+                return Err(Refusal::Used);
+            }
+            Self::NoExposureCap => {
+                if let Some(funds) = &mut other.funds {
+                    funds.balance = Amount::from(MUCH);
+                }
+            }
+            Self::BalancePerSpender => {
+                let open = |held: Amount, due: Amount| held.saturating_add(due);
+                let all = rows.owner(&reserve.keys.owner);
+                let all = all.map_or(Amount::ZERO, |row| open(row.held, row.due));
+                let own = reserve.keys.spender_key();
+                let own = own.and_then(|key| rows.spender(&key));
+                let own = own.map_or(Amount::ZERO, |row| open(row.held, row.due));
+                if let Some(funds) = &mut other.funds {
+                    let elsewhere = all.saturating_sub(own);
+                    funds.balance = funds.balance.saturating_add(elsewhere);
+                }
+            }
+            Self::UnlimitedCredit => {
+                other.credit.floor = Amount::from(MUCH);
+                other.credit.in_flight = 100;
+            }
+            Self::DebtForgotten => {
+                let owed = rows.owner(&reserve.keys.owner).map(|row| row.lost);
+                let forgiven = changed(rows, |row| {
+                    if let Row::Owner(owner) = row {
+                        owner.lost = Amount::ZERO;
+                    }
+                });
+                let mut decision = command.decide(&forgiven, now)?;
+                for row in &mut decision.writes {
+                    if let Row::Owner(owner) = row {
+                        owner.lost = owed.unwrap_or_default();
+                    }
+                }
+                return Ok(decision);
+            }
+            _ => {}
+        }
+        instead::<C, _>(&other, rows, now)
+    }
+}
+
+/// Every charge of older permits counts as drawn.
+fn early_permit<C: Command>(command: &C, rows: &Rows, now: Timestamp) -> Decided<C> {
+    let lower = changed(rows, |row| {
+        if let Row::Spender(spender) = row
+            && let Limit::Counter(counter) = &mut spender.limit
+            && let Some(permit) = &counter.permit
+        {
+            counter.ceiling = counter.settled.saturating_add(permit.signed.value);
+        }
+    });
+    let mut decision = command.decide(&lower, now)?;
+    for row in &mut decision.writes {
+        if let Row::Spender(spender) = row
+            && let Limit::Counter(counter) = &mut spender.limit
+            && let Some(Limit::Counter(before)) = rows.spender(&spender.key).map(|row| &row.limit)
+        {
+            counter.ceiling = before.ceiling;
+        }
+    }
+    Ok(decision)
+}
