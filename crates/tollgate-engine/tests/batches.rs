@@ -552,3 +552,64 @@ async fn a_stopped_account_is_told_by_readiness() {
     let told = world.worker.health().ready().unwrap_err();
     assert!(told.contains("stopped"), "{told}");
 }
+
+#[tokio::test]
+async fn a_deadline_that_is_near_comes_before_everything() {
+    let world = World::new(Backend::devchain().await, Setup::default()).await;
+    let offer = world.metered(dollars(10));
+    let mut early = Vec::new();
+    for payer in 0..4 {
+        let signed = world.allowance(payer, dollars(99), 0).await;
+        early.push(world.pay(&offer, &signed, dollars(5)).await);
+        world.pass(1).await;
+    }
+    let near = world.now().plus(120);
+    let signed = world.allowance_until(4, dollars(99), 0, near).await;
+    let urgent = world.pay(&offer, &signed, dollars(5)).await;
+    let market = world.markets.iter().next().unwrap();
+    let mut config = worker_config(&world.setup, market, OPERATOR);
+    config.queues = 2;
+    let (store, clock) = (world.store.clone(), world.clock.clone());
+    let mut worker = Worker::new(store, world.own_rail(), clock, config, world.work.clone());
+    worker.tick().await.unwrap();
+    let batches = world.batches();
+    let of = |id: PaymentId| {
+        let batch = batches
+            .iter()
+            .find(|batch| batch.payments().any(|keys| keys.id == id));
+        batch.unwrap().nonce().unwrap()
+    };
+    assert_eq!(of(urgent), 0, "it goes with the first");
+    assert_eq!(
+        early.into_iter().map(of).collect::<Vec<_>>(),
+        [0, 1, 1, 2],
+        "then who waits longest"
+    );
+}
+
+#[tokio::test]
+async fn a_node_that_lags_makes_no_nonce_twice() {
+    let mut world = World::new(Backend::devchain().await, Setup::default()).await;
+    let offer = world.metered(dollars(10));
+    let signed = world.allowance(PAYER, dollars(99), 0).await;
+    let mut ids = vec![world.pay(&offer, &signed, dollars(5)).await];
+    world.settle().await;
+    world.chain.faults().lag_reads(3);
+    for _ in 0..3 {
+        ids.push(world.pay(&offer, &signed, dollars(5)).await);
+        drop(world.worker.tick().await);
+        world.pass(1).await;
+    }
+    world.crash().await;
+    for _ in 0..10 {
+        drop(world.worker.tick().await);
+        world.pass(5).await;
+    }
+    world.chain.faults().lag_reads(0);
+    world.settle().await;
+    assert_eq!(world.states(&ids).await, [PaymentState::Final; 4]);
+    assert_eq!(world.received().await, dollars(20));
+    let mut nonces: Vec<_> = world.batches().iter().filter_map(BatchRow::nonce).collect();
+    nonces.sort_unstable();
+    assert_eq!(nonces, (0..world.sent().await).collect::<Vec<_>>());
+}

@@ -36,6 +36,10 @@ impl Ledger {
 
     /// A charge of one unit, of this payer's permit of this nonce, which the chain does not have.
     fn charge(&mut self, payer: u8, nonce: u64) -> PaymentKeys {
+        self.charge_of(payer, nonce, 1)
+    }
+
+    fn charge_of(&mut self, payer: u8, nonce: u64, units: u64) -> PaymentKeys {
         self.ids += 1;
         let owner = OwnerKey {
             chain: ChainId::DEV,
@@ -82,8 +86,8 @@ impl Ledger {
             }),
             digest,
             request: B256::ZERO,
-            worst: amount(1),
-            least: amount(1),
+            worst: amount(units),
+            least: amount(units),
             identifier: None,
             memo: String::new(),
             epoch: 1,
@@ -93,7 +97,7 @@ impl Ledger {
         self.apply(&reserve);
         self.apply(&Commit {
             keys,
-            used: Some(amount(1)),
+            used: Some(amount(units)),
             memo: None,
             answer: None,
         });
@@ -202,6 +206,8 @@ fn what_was_not_tried_or_cannot_be_now_is_never_lost_by_it() {
     for fate in [
         ItemFate::Untried,
         ItemFate::Wait(tollgate_payment::LossReason::Frozen),
+        ItemFate::Deferred(tollgate_payment::LossReason::Balance),
+        ItemFate::Parted(tollgate_payment::LossReason::Refused),
     ] {
         for _ in 0..20 {
             assert_eq!(ledger.claim(payments.clone()).len(), 1);
@@ -209,4 +215,43 @@ fn what_was_not_tried_or_cannot_be_now_is_never_lost_by_it() {
         }
     }
     assert!(ledger.due(&payments[0]));
+}
+
+#[test]
+fn a_batch_that_reverted_as_a_whole_goes_in_halves() {
+    let mut ledger = Ledger::default();
+    let payments: Vec<_> = (1..=50).map(|payer| ledger.charge(payer, 0)).collect();
+    for items in [50, 25, 13, 7, 4, 2, 1, 1] {
+        assert_eq!(ledger.claim(payments.clone()).len(), items);
+        ledger.conclude(ItemFate::Parted(tollgate_payment::LossReason::Refused));
+    }
+}
+
+#[test]
+fn what_the_payer_has_is_settled_at_the_last_time_and_the_rest_is_lost() {
+    for refilled in [false, true] {
+        let mut ledger = Ledger::default();
+        let keys = ledger.charge_of(1, 0, 5);
+        let short = |available| ItemFate::Short {
+            available: amount(available),
+            reason: tollgate_payment::LossReason::Balance,
+        };
+        for _ in 0..4 {
+            assert_eq!(ledger.claim(vec![keys])[0].amount(), amount(5));
+            ledger.conclude(short(3));
+            assert!(ledger.due(&keys));
+        }
+        let row = ledger.rows.payment(&keys.id).unwrap();
+        assert_eq!((row.charge, row.short), (amount(3), amount(2)));
+        let owner = ledger.rows.owner(&keys.owner).unwrap();
+        assert_eq!((owner.due, owner.lost), (amount(3), amount(2)));
+        assert_eq!(ledger.claim(vec![keys])[0].amount(), amount(3));
+        // Parted once: a payer cannot make it go on for ever, unit by unit.
+        ledger.conclude(if refilled { ItemFate::Paid } else { short(2) });
+        let owner = ledger.rows.owner(&keys.owner).unwrap();
+        let lost = if refilled { 2 } else { 5 };
+        assert_eq!((owner.due, owner.lost), (Amount::ZERO, amount(lost)));
+        let state = &ledger.rows.payment(&keys.id).unwrap().state;
+        assert_eq!(matches!(state, PaymentState::Final { .. }), refilled);
+    }
 }
