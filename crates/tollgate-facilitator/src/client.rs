@@ -221,6 +221,10 @@ where
     }
 
     async fn settle(&self, call: &Call) -> Result<Settled, FacilitatorError> {
+        if !call.may_begin {
+            // It cannot be asked over HTTP without beginning one.
+            return Err(FacilitatorError::NotBegun);
+        }
         let answer = self
             .ask(Method::POST, "/settle", call.request.to_json())
             .await?;

@@ -15,14 +15,18 @@ pub struct Call {
     pub request: FacilitatorRequest,
     /// Who asks, where the service knows its callers.
     pub caller: Option<CallerName>,
+    /// Whether a settlement may be begun by this. If not, what became of one that was begun before is told, and anything
+    /// else is [`FacilitatorError::NotBegun`].
+    pub may_begin: bool,
 }
 
 impl Call {
-    /// A call of nobody in particular.
+    /// A call of nobody in particular, which may begin a settlement.
     pub const fn new(request: FacilitatorRequest) -> Self {
         Self {
             request,
             caller: None,
+            may_begin: true,
         }
     }
 }
@@ -101,6 +105,9 @@ pub enum FacilitatorError {
         /// Seconds after which it makes sense to ask again.
         retry_after: Option<u64>,
     },
+    /// There is no settlement of this payment yet, and the call may not begin one. Nothing was sent.
+    #[error("no settlement of this payment was begun")]
+    NotBegun,
     /// It cannot work now: its ledger or its chain is not there. Nothing was sent.
     #[error("{message}")]
     Unavailable {

@@ -162,23 +162,32 @@ impl<F: Facilitator> Inner<F> {
         let call = Call {
             request,
             caller: Some(who.name()),
+            may_begin: true,
         };
         if route == Route::Verify {
             let verified = self.facilitator.verify(&call).await.map_err(problem)?;
             return Ok(json(StatusCode::OK, verified.to_json()));
         }
-        self.settle(&who, &call).await
+        self.settle(&who, call).await
     }
 
-    /// Settles within the caller's budget. What was not begun by this call costs it nothing.
-    async fn settle(&self, who: &Who<'_>, call: &Call) -> Result<Response<AnswerBody>, Problem> {
-        let gas = self.facilitator.gas(call);
-        who.take(gas, self.clock.now())?;
-        let settled = self.facilitator.settle(call).await;
-        if !settled.as_ref().is_ok_and(|settled| settled.fresh) {
-            who.give_back(gas, self.clock.now());
+    /// Settles within the caller's budget. What was not begun by this call costs it nothing, and is told even to a caller
+    /// whose budget is spent.
+    async fn settle(&self, who: &Who<'_>, mut call: Call) -> Result<Response<AnswerBody>, Problem> {
+        let gas = self.facilitator.gas(&call);
+        let taken = who.take(gas, self.clock.now());
+        call.may_begin = taken.is_ok();
+        let settled = self.facilitator.settle(&call).await;
+        match (taken, settled) {
+            (Err(spent), Err(FacilitatorError::NotBegun)) => Err(spent),
+            (Err(_), settled) => Ok(tell(&settled.map_err(problem)?)),
+            (Ok(()), settled) => {
+                if !settled.as_ref().is_ok_and(|settled| settled.fresh) {
+                    who.give_back(gas, self.clock.now());
+                }
+                Ok(tell(&settled.map_err(problem)?))
+            }
         }
-        Ok(tell(&settled.map_err(problem)?))
     }
 }
 
@@ -251,6 +260,9 @@ fn problem(error: FacilitatorError) -> Problem {
                 ErrorCode::UnexpectedSettleError.as_str(),
             );
             problem.after(retry_after.unwrap_or(5))
+        }
+        FacilitatorError::NotBegun => {
+            Problem::new(ProblemCode::InternalError, "the settlement was not begun")
         }
         FacilitatorError::Unknown(message) => {
             tracing::error!(%message, "a call's outcome is unknown");

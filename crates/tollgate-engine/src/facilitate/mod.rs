@@ -287,6 +287,9 @@ impl<S: Store, V: Verifier> Facilitator for Desk<S, V> {
                 Ok(conflict(&judged))
             };
         }
+        if !call.may_begin {
+            return Err(FacilitatorError::NotBegun);
+        }
         if let Err(bad) = judged.settleable(amount, self.inner.clock.now(), config.settle_margin) {
             return Ok(declined(network, bad, payer));
         }

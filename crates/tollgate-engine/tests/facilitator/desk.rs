@@ -184,6 +184,19 @@ async fn a_restart_in_the_middle_changes_nothing() {
     assert_eq!(later.response, settled.response);
     let other = world.desk.settle(&settlement(&signed, cents(1))).await;
     assert_eq!(other.unwrap().stage, Stage::Conflict);
+    // To a caller that may begin nothing more as well; and only what was begun.
+    call.may_begin = false;
+    assert_eq!(
+        world.desk.settle(&call).await.unwrap().response,
+        settled.response
+    );
+    let mut fresh = settlement(&once(&chain, cents(99), 2).await, cents(1));
+    fresh.may_begin = false;
+    let refused = world.desk.settle(&fresh).await;
+    assert_eq!(
+        refused,
+        Err(tollgate_facilitator::FacilitatorError::NotBegun)
+    );
     assert_eq!((world.sent(), world.earned()), (1, cents(10)));
 }
 

@@ -102,6 +102,9 @@ impl Facilitator for Told {
         let caller = call.caller.as_ref().unwrap().to_string();
         let mut settled_for = self.settled.lock().unwrap();
         let fresh = !settled_for.contains(&caller);
+        if fresh && !call.may_begin {
+            return Err(FacilitatorError::NotBegun);
+        }
         settled_for.push(caller);
         let stage = self.stage.lock().unwrap().unwrap_or(Stage::Done);
         let response = match stage {
