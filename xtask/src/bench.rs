@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 
+use crate::postgres::Postgres;
 use crate::shell::{Cmd, target_dir};
 
 /// Arguments of the task.
@@ -18,6 +19,14 @@ impl Bench {
         Cmd::new("cargo build --release --quiet -p tollgate -p tollgate-bench").run()?;
         let program = target_dir().join("release").join("tollgate-bench");
         let program = program.to_str().context("a path that is not UTF-8")?;
-        Cmd::program(program).args(self.arguments).run()
+        let ledger = |word: &String| word == "ledger";
+        let everything = self.arguments.iter().all(|word| word.starts_with('-'));
+        let measured = Cmd::program(program).args(&self.arguments);
+        if !(everything || self.arguments.iter().any(ledger)) {
+            return measured.run();
+        }
+        let server = Postgres::start()?;
+        let done = measured.env("TOLLGATE_POSTGRES_URL", server.url()).run();
+        done.and(server.stop())
     }
 }

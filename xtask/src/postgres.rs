@@ -28,14 +28,14 @@ impl OnPostgres {
         let server = Postgres::start()?;
         let done = Cmd::program(program)
             .args(arguments)
-            .env("TOLLGATE_POSTGRES_URL", &server.url)
+            .env("TOLLGATE_POSTGRES_URL", server.url())
             .run();
         done.and(server.stop())
     }
 }
 
 /// A running server.
-struct Postgres {
+pub(crate) struct Postgres {
     child: Child,
     directory: PathBuf,
     url: String,
@@ -45,7 +45,8 @@ struct Postgres {
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Postgres {
-    fn start() -> anyhow::Result<Self> {
+    /// Starts one.
+    pub(crate) fn start() -> anyhow::Result<Self> {
         let programs = programs()?;
         let account = account()?;
         let name = format!("tollgate-postgres-{}", std::process::id());
@@ -101,6 +102,11 @@ impl Postgres {
         }
     }
 
+    /// Where it is, as libpq takes it.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     fn wait(&mut self, programs: &Path) -> anyhow::Result<()> {
         let began = Instant::now();
         loop {
@@ -121,7 +127,8 @@ impl Postgres {
         }
     }
 
-    fn stop(mut self) -> anyhow::Result<()> {
+    /// Ends it, and removes what it wrote.
+    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
         // The fast way to end it: clients are cut off.
         let id = self.child.id().to_string();
         let told = Command::new("kill").args(["-INT", &id]).status();

@@ -135,6 +135,14 @@ pub(crate) struct SettlementSection {
     pub(crate) max_unsettled_usd: Spanned<String>,
     /// For "aggregate": the age at which anything is settled, in seconds.
     pub(crate) max_age_seconds: u64,
+    /// Endpoints to which a settlement goes first, such as a builder's private one; the public ones see it only
+    /// `private_seconds` later.
+    pub(crate) private_rpc: Vec<Spanned<String>>,
+    /// How long a settlement is shown to `private_rpc` alone, in seconds: 1 to 30.
+    pub(crate) private_seconds: Spanned<u64>,
+    /// The price of a BNB in dollars: no more is paid for a settlement's gas than it brings. A low one is careless, a high
+    /// one stingy.
+    pub(crate) bnb_usd: Spanned<String>,
 }
 
 /// `[ledger]`
@@ -146,6 +154,23 @@ pub(crate) struct LedgerSection {
     /// The id that a new file gets, as 0x and 64 hexadecimal digits: that of your Settler. Default: random. A file that
     /// exists keeps its own.
     pub(crate) id: Option<Spanned<String>>,
+    /// Instead of a file: the database that several gateways share.
+    pub(crate) postgres: Option<PostgresSection>,
+}
+
+/// `[ledger.postgres]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PostgresSection {
+    /// The database's URL, as "$NAME" of an environment variable: it may hold a password.
+    pub(crate) url: Option<Spanned<String>>,
+    /// Instead: a file that holds the URL.
+    pub(crate) url_file: Option<Spanned<PathBuf>>,
+    /// The schema that holds the ledger. It is made if it does not exist.
+    #[serde(default = "default_schema")]
+    pub(crate) schema: Spanned<String>,
+    /// How many gateways may run at once: each has one part in so many of `credit.exposure_usd`. The same for all of them.
+    pub(crate) gateways: Spanned<u32>,
 }
 
 /// `[[upstream]]`
@@ -216,6 +241,9 @@ fn default_listen() -> Spanned<String> {
 fn default_description() -> String {
     "LLM inference".to_owned()
 }
+fn default_schema() -> Spanned<String> {
+    spanned("tollgate".to_owned())
+}
 fn one() -> Spanned<usize> {
     spanned(1)
 }
@@ -266,6 +294,9 @@ impl Default for SettlementSection {
             allowances: spanned("aggregate".to_owned()),
             max_unsettled_usd: spanned("0.50".to_owned()),
             max_age_seconds: 600,
+            private_rpc: Vec::new(),
+            private_seconds: spanned(6),
+            bnb_usd: spanned("600".to_owned()),
         }
     }
 }
@@ -275,6 +306,7 @@ impl Default for LedgerSection {
         Self {
             path: PathBuf::from("tollgate.db"),
             id: None,
+            postgres: None,
         }
     }
 }

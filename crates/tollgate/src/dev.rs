@@ -129,6 +129,7 @@ impl DevWorld {
             }],
             credit: CreditPlan::default(),
             allowances: PolicyPlan::AtOnce,
+            sending: Default::default(),
             ledger: self.ledger_plan(),
             upstreams: Vec::new(),
             models: vec![ModelPlan {
@@ -167,6 +168,7 @@ impl DevWorld {
         LedgerPlan {
             path: self.ledger_path(),
             id: Some(self.ledger_id),
+            shared: None,
         }
     }
 

@@ -3,17 +3,24 @@
 #[macro_use]
 mod terminal;
 
+mod admin;
 mod chat;
 mod clock;
 mod config;
 mod demo;
 mod dev;
 mod devchain;
+mod doctor;
 mod facilitator;
+mod keys;
+mod ledger;
+mod ops;
+mod payer;
 mod plan;
 mod run;
 mod seller;
 mod serve;
+mod store;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -53,6 +60,14 @@ enum Command {
     Facilitator(facilitator::Facilitator),
     /// Run the development chain alone
     Devchain(devchain::Devchain),
+    /// Look at the books: audit, export, what is stuck; repair them after a restored backup
+    Ledger(ledger::Ledger),
+    /// Look at a payer; block it, serve it again, or forgive what it owes
+    Payer(payer::Payer),
+    /// Change the account that settles
+    Keys(keys::Keys),
+    /// Look at everything that money depends on: nodes, tokens, Settler, gas money, ledger
+    Doctor(doctor::Doctor),
 }
 
 fn main() -> ExitCode {
@@ -78,6 +93,10 @@ fn main() -> ExitCode {
             Command::Chat(command) => command.run().await,
             Command::Facilitator(command) => command.run().await,
             Command::Devchain(command) => command.run().await,
+            Command::Ledger(command) => command.run().await,
+            Command::Payer(command) => command.run().await,
+            Command::Keys(command) => command.run().await,
+            Command::Doctor(command) => command.run().await,
         }
     });
     match outcome {

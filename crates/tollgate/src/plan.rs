@@ -30,6 +30,7 @@ pub(crate) struct Plan {
     pub(crate) tokens: Vec<TokenPlan>,
     pub(crate) credit: CreditPlan,
     pub(crate) allowances: PolicyPlan,
+    pub(crate) sending: SendingPlan,
     pub(crate) ledger: LedgerPlan,
     pub(crate) upstreams: Vec<UpstreamPlan>,
     pub(crate) models: Vec<ModelPlan>,
@@ -97,6 +98,37 @@ impl CreditPlan {
     }
 }
 
+/// How settlements are sent.
+#[derive(Clone)]
+pub(crate) struct SendingPlan {
+    /// The endpoints that see them first.
+    pub(crate) private_rpc: Vec<String>,
+    /// For so many seconds.
+    pub(crate) private_seconds: u64,
+    /// The price of a BNB, in dollars.
+    pub(crate) bnb_usd: String,
+}
+
+/// The endpoints may hold API keys.
+impl std::fmt::Debug for SendingPlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SendingPlan")
+            .field("private_seconds", &self.private_seconds)
+            .field("bnb_usd", &self.bnb_usd)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for SendingPlan {
+    fn default() -> Self {
+        Self {
+            private_rpc: Vec::new(),
+            private_seconds: 6,
+            bnb_usd: "600".to_owned(),
+        }
+    }
+}
+
 /// When allowances are settled.
 #[derive(Debug, Clone)]
 pub(crate) enum PolicyPlan {
@@ -127,6 +159,30 @@ pub(crate) struct LedgerPlan {
     pub(crate) path: PathBuf,
     /// The id of a new one; random if none.
     pub(crate) id: Option<B256>,
+    /// Instead of the file: the database of several gateways.
+    pub(crate) shared: Option<SharedPlan>,
+}
+
+impl LedgerPlan {
+    /// How many gateways divide the bound on what is unsettled.
+    pub(crate) fn gateways(&self) -> u32 {
+        self.shared.as_ref().map_or(1, |shared| shared.gateways)
+    }
+}
+
+/// A database that several gateways share.
+#[derive(Debug)]
+pub(crate) struct SharedPlan {
+    pub(crate) url: UrlSource,
+    pub(crate) schema: String,
+    pub(crate) gateways: u32,
+}
+
+/// Where a URL is read from that may hold a password.
+#[derive(Debug)]
+pub(crate) enum UrlSource {
+    Variable(String),
+    File(PathBuf),
 }
 
 /// A model server.
@@ -203,18 +259,8 @@ impl Plan {
         let operator = source.secret("seller.operator_key", operator_key, environment)?;
         let operator = LocalWallet::from_hex(&operator)
             .map_err(|error| source.at("seller.operator_key", operator_key, error))?;
-        let address = |key: &str, value: &Option<Spanned<String>>| match value {
-            None => Ok(None),
-            Some(value) => value.get_ref().parse::<Address>().map(Some).map_err(|_| {
-                source.at(
-                    key,
-                    value,
-                    "write an address as 0x and 40 hexadecimal digits",
-                )
-            }),
-        };
-        let settler = address("seller.settler", &config.seller.settler)?;
-        let treasury = address("seller.treasury", &config.seller.treasury)?;
+        let settler = address(source, "seller.settler", &config.seller.settler)?;
+        let treasury = address(source, "seller.treasury", &config.seller.treasury)?;
         if let (Some(_), Some(treasury)) = (settler, &config.seller.treasury) {
             let message = "a Settler's treasury is fixed in the contract; leave this key out";
             return Err(source.at("seller.treasury", treasury, message));
@@ -248,6 +294,7 @@ impl Plan {
             tokens,
             credit: credit(&config, source)?,
             allowances: policy(&config, source)?,
+            sending: sending(&config, source)?,
             ledger: ledger(&config.ledger, source)?,
             upstreams,
             models,
@@ -255,6 +302,20 @@ impl Plan {
             drain: Duration::from_secs(config.limits.drain_seconds),
             connections: config.limits.connections,
         })
+    }
+}
+
+/// An address, if there is one.
+pub(crate) fn address(
+    source: &Source,
+    key: &str,
+    value: &Option<Spanned<String>>,
+) -> Result<Option<Address>, ConfigError> {
+    let Some(value) = value else { return Ok(None) };
+    let message = "write an address as 0x and 40 hexadecimal digits";
+    match value.get_ref().parse() {
+        Ok(address) => Ok(Some(address)),
+        Err(_) => Err(source.at(key, value, message)),
     }
 }
 
@@ -327,7 +388,11 @@ pub(crate) fn chain(section: &ChainSection, source: &Source) -> Result<ChainPlan
     Ok(plan)
 }
 
-fn tokens(config: &Config, source: &Source, chain: ChainId) -> Result<Vec<TokenPlan>, ConfigError> {
+pub(crate) fn tokens(
+    config: &Config,
+    source: &Source,
+    chain: ChainId,
+) -> Result<Vec<TokenPlan>, ConfigError> {
     let mut tokens = Vec::new();
     for section in &config.tokens {
         if tollgate_contracts::tokens::on_chain(chain.0)
@@ -397,10 +462,44 @@ pub(crate) fn ledger(section: &LedgerSection, source: &Source) -> Result<LedgerP
     Ok(LedgerPlan {
         path: section.path.clone(),
         id,
+        shared: shared(section, source)?,
     })
 }
 
-fn credit(config: &Config, source: &Source) -> Result<CreditPlan, ConfigError> {
+/// The database of several gateways, if there is one.
+fn shared(section: &LedgerSection, source: &Source) -> Result<Option<SharedPlan>, ConfigError> {
+    let Some(postgres) = &section.postgres else {
+        return Ok(None);
+    };
+    let gateways = *postgres.gateways.get_ref();
+    if gateways == 0 {
+        let message = "at least 1: how many gateways may run at once";
+        return Err(source.at("ledger.postgres.gateways", &postgres.gateways, message));
+    }
+    let url = match (&postgres.url, &postgres.url_file) {
+        (Some(url), None) => match url.get_ref().strip_prefix('$') {
+            Some(name) => UrlSource::Variable(name.to_owned()),
+            None => {
+                let message = "write the URL as \"$NAME\" and put it into that environment variable, since it may hold a \
+                     password; or name a file by url_file";
+                return Err(source.at("ledger.postgres.url", url, message));
+            }
+        },
+        (None, Some(file)) => UrlSource::File(file.get_ref().clone()),
+        _ => {
+            let message =
+                "name the database by one of ledger.postgres.url and ledger.postgres.url_file";
+            return Err(source.at("ledger.postgres", &postgres.gateways, message));
+        }
+    };
+    Ok(Some(SharedPlan {
+        url,
+        schema: postgres.schema.get_ref().clone(),
+        gateways,
+    }))
+}
+
+pub(crate) fn credit(config: &Config, source: &Source) -> Result<CreditPlan, ConfigError> {
     let section = &config.credit;
     Ok(CreditPlan {
         floor: dollars(source, "credit.floor_usd", &section.floor_usd)?,
@@ -430,6 +529,44 @@ fn policy(config: &Config, source: &Source) -> Result<PolicyPlan, ConfigError> {
             "\"aggregate\" or \"at-once\"",
         )),
     }
+}
+
+fn sending(config: &Config, source: &Source) -> Result<SendingPlan, ConfigError> {
+    let section = &config.settlement;
+    for url in &section.private_rpc {
+        if !url.get_ref().starts_with("https://") && !url.get_ref().starts_with("http://") {
+            return Err(source.at(
+                "settlement.private_rpc",
+                url,
+                "write URLs that begin with https:// or http://",
+            ));
+        }
+    }
+    let seconds = *section.private_seconds.get_ref();
+    if !(1..=30).contains(&seconds) {
+        return Err(source.at(
+            "settlement.private_seconds",
+            &section.private_seconds,
+            "write 1 to 30: a deadline must not pass meanwhile",
+        ));
+    }
+    let bnb_usd = dollars(source, "settlement.bnb_usd", &section.bnb_usd)?;
+    if bnb_usd.trim_matches(['0', '.']).is_empty() {
+        return Err(source.at(
+            "settlement.bnb_usd",
+            &section.bnb_usd,
+            "a BNB is worth something",
+        ));
+    }
+    Ok(SendingPlan {
+        private_rpc: section
+            .private_rpc
+            .iter()
+            .map(|url| url.get_ref().clone())
+            .collect(),
+        private_seconds: seconds,
+        bnb_usd,
+    })
 }
 
 fn upstreams(

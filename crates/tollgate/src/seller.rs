@@ -18,8 +18,8 @@ use tollgate_contracts::{
 };
 use tollgate_eip712::{LocalWallet, TokenDomain};
 use tollgate_engine::{
-    Cashier, CashierConfig, ChainVerifier, Market, Markets, OwnRail, RailConfig, Worker,
-    WorkerConfig, status,
+    Cashier, CashierConfig, ChainVerifier, Health, Market, Markets, OwnRail, RailConfig, Worker,
+    WorkerConfig, Worth, status,
 };
 use tollgate_gateway::{
     AnyUpstream, Check, EchoUpstream, Gateway, GatewayConfig, Limits, ModelConfig, OpenAiConfig,
@@ -28,28 +28,27 @@ use tollgate_gateway::{
 use tollgate_ledger::{CurrentRun, SqliteStore, Store};
 use tollgate_payment::{Permit2Terms, SignerKey, Terms};
 use tollgate_price::amount_from_dollars;
-use tollgate_x402::{Address, B256, Clock, PaymentId, PaymentStatus, U256};
+use tollgate_x402::{Address, Amount, B256, Clock, PaymentId, PaymentStatus, U256};
 
 use crate::{
     clock::SystemClock,
     plan::{ECHO, LedgerPlan, Plan, TokenPlan},
     run::{self, Heartbeat},
+    store::AnyStore,
 };
 
-pub(crate) type Till = Cashier<SqliteStore, ChainVerifier>;
+pub(crate) type Till = Cashier<AnyStore, ChainVerifier>;
 pub(crate) type SellersGateway = Gateway<Till, Books>;
 
 /// Seconds that serving (600 at most, the paywall's bound) and settling may take: payments whose deadline is nearer are refused.
 const MARGIN: u64 = 720;
-/// Gateways on one SQLite file.
-const GATEWAYS: u32 = 1;
 /// A node whose newest block is older than so many seconds is not believed.
 const MAX_HEAD_AGE: u64 = 30;
 
 /// Tells of payments, from the ledger.
 #[derive(Clone)]
 pub(crate) struct Books {
-    store: SqliteStore,
+    store: AnyStore,
     markets: Markets,
 }
 
@@ -67,7 +66,7 @@ impl Receipts for Books {
 /// A seller whose worker runs.
 pub(crate) struct Seller {
     pub(crate) gateway: SellersGateway,
-    pub(crate) store: SqliteStore,
+    pub(crate) store: AnyStore,
     pub(crate) chain: Chain,
     pub(crate) markets: Markets,
     pub(crate) pay_to: Address,
@@ -86,7 +85,11 @@ impl Seller {
     pub(crate) async fn open(plan: &Plan) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let chain = connect(plan).await?;
-        let store = open_ledger(&plan.ledger, Arc::clone(&clock))?;
+        let gateways = plan.ledger.gateways();
+        let store = match &plan.ledger.shared {
+            Some(shared) => AnyStore::shared(shared, plan.ledger.id).await?,
+            None => AnyStore::File(open_ledger(&plan.ledger, Arc::clone(&clock))?),
+        };
         let operator = plan.operator.address();
         let pay_to = plan.settler.unwrap_or(operator);
         let treasury = match plan.settler {
@@ -95,7 +98,7 @@ impl Seller {
         };
         check(plan, &chain, store.ledger_id(), pay_to, treasury).await?;
         let markets = Markets::new(markets(plan, &chain, pay_to, treasury).await?);
-        let run = run::begin(&store, GATEWAYS).await?;
+        let run = run::begin(&store, gateways).await?;
         let current = CurrentRun::from(run);
 
         let work = Arc::new(Notify::new());
@@ -119,6 +122,8 @@ impl Seller {
             Arc::clone(&work),
         );
         let worker = worker(plan, &chain, &store, &clock, treasury, work)?;
+        let health = worker.health();
+        let till = till.with_health(health.clone());
         let recovered = worker
             .recover(run.epoch)
             .await
@@ -126,13 +131,13 @@ impl Seller {
         let (stop, stopped) = watch::channel(false);
         let worker = tokio::spawn(worker.run(stopped));
         let (end, ended) = watch::channel(false);
-        let heart = Heartbeat::new(store.clone(), current.clone(), run, GATEWAYS).start(ended);
+        let heart = Heartbeat::new(store.clone(), current.clone(), run, gateways).start(ended);
 
         let books = Books {
             store: store.clone(),
             markets: markets.clone(),
         };
-        let gateway = gateway(plan, till, books, chain.clone(), clock, current)?;
+        let gateway = gateway(plan, till, books, chain.clone(), clock, current, health)?;
         Ok(Self {
             gateway,
             store,
@@ -182,7 +187,7 @@ pub(crate) fn open_ledger(plan: &LedgerPlan, clock: Arc<dyn Clock>) -> anyhow::R
     Ok(store)
 }
 
-async fn treasury_of(chain: &Chain, settler: Address) -> anyhow::Result<Address> {
+pub(crate) async fn treasury_of(chain: &Chain, settler: Address) -> anyhow::Result<Address> {
     let input = Settler::treasuryCall {}.abi_encode().into();
     let request = CallRequest {
         to: Some(settler),
@@ -286,7 +291,11 @@ async fn markets(
                     eip3009: info.eip3009,
                     permit2,
                 };
-                let credit = plan.credit.of(info.decimals)?;
+                let mut credit = plan.credit.of(info.decimals)?;
+                // The slices of all gateways together are the bound.
+                let gateways = U256::from(plan.ledger.gateways());
+                let slice = credit.exposure.get().checked_div(gateways);
+                credit.exposure = Amount::new(slice.unwrap_or_default());
                 Ok(Market {
                     terms,
                     domain,
@@ -302,23 +311,36 @@ async fn markets(
 fn worker(
     plan: &Plan,
     chain: &Chain,
-    store: &SqliteStore,
+    store: &AnyStore,
     clock: &Arc<dyn Clock>,
     treasury: Address,
     work: Arc<Notify>,
-) -> anyhow::Result<Worker<SqliteStore, OwnRail<LocalWallet>, Arc<dyn Clock>>> {
+) -> anyhow::Result<Worker<AnyStore, OwnRail<LocalWallet>, Arc<dyn Clock>>> {
     let rail = RailConfig {
         settler: plan.settler,
         treasury,
         gas_floor: plan.chain.gas_floor,
         gas_cap: plan.chain.gas_cap,
     };
-    let rail = OwnRail::new(
+    let mut rail = OwnRail::new(
         chain.clone(),
         plan.operator.clone(),
         Arc::clone(clock),
         rail,
     );
+    for token in &plan.tokens {
+        let worth = Worth {
+            wei: U256::from(1_000_000_000_000_000_000_u64),
+            units: amount_from_dollars(&plan.sending.bnb_usd, token.info.decimals)?.get(),
+        };
+        rail = rail.with_worth(token.info.address, worth);
+    }
+    if !plan.sending.private_rpc.is_empty() {
+        let config = ChainConfig::new(plan.chain.id, plan.sending.private_rpc.clone());
+        // Some take transactions and answer nothing else.
+        let private = Chain::relay(config)?;
+        rail = rail.with_private(private, plan.sending.private_seconds);
+    }
     let signer = SignerKey {
         chain: plan.chain.id,
         operator: plan.operator.address(),
@@ -330,6 +352,8 @@ fn worker(
         plan.allowances.of(decimals)?,
         plan.chain.block_time,
     );
+    // A file is one process's: whoever led the account before is dead.
+    config.sole = matches!(store, AnyStore::File(_));
     for token in &plan.tokens {
         config
             .credit
@@ -351,6 +375,7 @@ fn gateway(
     chain: Chain,
     clock: Arc<dyn Clock>,
     run: CurrentRun,
+    health: Health,
 ) -> anyhow::Result<SellersGateway> {
     let decimals = plan.tokens.first().map_or(18, |token| token.info.decimals);
     let mut upstreams = vec![(
@@ -417,7 +442,8 @@ fn gateway(
     let reader = books.clone();
     let ready = move || {
         let (chain, books, run) = (chain.clone(), reader.clone(), run.clone());
-        async move { readiness(&chain, &books, &run).await }
+        let health = health.clone();
+        async move { readiness(&chain, &books, &run, &health).await }
     };
     Ok(Gateway::with(config, till, books, clock, ready)?)
 }
@@ -425,7 +451,7 @@ fn gateway(
 /// The pace of the built-in engine: fast, and slow enough to be seen streaming.
 const ECHO_DELAY: Duration = Duration::from_millis(20);
 
-async fn readiness(chain: &Chain, books: &Books, run: &CurrentRun) -> Vec<Check> {
+async fn readiness(chain: &Chain, books: &Books, run: &CurrentRun, health: &Health) -> Vec<Check> {
     let head = match chain.heads().await {
         Ok(heads) => {
             let age = SystemClock.now().since(heads.latest.timestamp);
@@ -435,6 +461,14 @@ async fn readiness(chain: &Chain, books: &Books, run: &CurrentRun) -> Vec<Check>
         Err(_) => Check::new("chain", false).detail("no node answers"),
     };
     let ledger = Check::new("ledger", books.store.queues().await.is_ok());
+    let ledger = match books.store.warning() {
+        Some(warning) => ledger.detail(warning),
+        None => ledger,
+    };
     let run = Check::new("run", run.get().is_some());
-    vec![head, ledger, run]
+    let settlement = match health.ready() {
+        Ok(()) => Check::new("settlement", true),
+        Err(what) => Check::new("settlement", false).detail(what),
+    };
+    vec![head, ledger, run, settlement]
 }

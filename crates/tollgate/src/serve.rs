@@ -93,8 +93,12 @@ impl Serve {
         let mut config = ServeConfig::default();
         config.connections = plan.connections;
         config.drain = plan.drain;
+        #[cfg(unix)]
+        let admin = hear(&plan, &seller);
         let drained =
             tollgate_gateway::serve(listener, seller.gateway.clone(), config, shutdown()).await;
+        #[cfg(unix)]
+        drop(admin);
         seller.close().await;
         if !self.json {
             say!(
@@ -104,6 +108,17 @@ impl Serve {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Listens for the operator, beside the ledger's file. A gateway sells without it too; a database needs no such way.
+#[cfg(unix)]
+fn hear(plan: &Plan, seller: &Seller) -> Option<crate::admin::Admin> {
+    if plan.ledger.shared.is_some() {
+        return None;
+    }
+    crate::admin::Admin::start(&plan.ledger.path, seller.store.clone())
+        .inspect_err(|error| tracing::warn!(%error, "`tollgate payer` cannot change anything while this gateway runs"))
+        .ok()
 }
 
 /// Reads a configuration file.

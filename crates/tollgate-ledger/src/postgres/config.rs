@@ -36,14 +36,15 @@ impl PostgresConfig {
             Host::Unix(_) => true,
         };
         // `prefer` would send the password and the books in the clear where the server has no TLS, without a word.
-        if server.get_ssl_mode() == SslMode::Prefer {
-            let near = server.get_hosts().iter().all(near);
-            server.ssl_mode(if near {
-                SslMode::Disable
-            } else {
-                SslMode::Require
-            });
+        let allowed = match server.get_ssl_mode() {
+            SslMode::Disable => true,
+            SslMode::Prefer => server.get_hosts().iter().all(near),
+            _ => false,
+        };
+        if !allowed {
+            return Err(PostgresError::Tls);
         }
+        server.ssl_mode(SslMode::Disable);
         if server.get_application_name().is_none() {
             server.application_name("tollgate");
         }

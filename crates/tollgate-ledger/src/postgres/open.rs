@@ -33,6 +33,12 @@ pub enum PostgresError {
          it may hold a password)"
     )]
     Url,
+    /// The connection would not be encrypted, and the URL does not say that it need not be.
+    #[error(
+        "this program speaks no TLS to PostgreSQL: over a private network or a tunnel write sslmode=disable into the URL; \
+         without it nothing is sent to another machine, since it would be readable on the way"
+    )]
+    Tls,
     /// The schema's name is none.
     #[error("{0:?} is no name of a schema: use lower-case letters, digits and _")]
     Schema(String),

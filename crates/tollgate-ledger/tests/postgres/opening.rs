@@ -67,6 +67,23 @@ fn a_password_is_never_told() {
 }
 
 #[test]
+fn nothing_is_sent_to_another_machine_in_the_clear_unless_the_url_says_so() {
+    let open = |url| PostgresConfig::new(url).map(drop);
+    let clear = Err(PostgresError::Tls);
+    assert_eq!(open("postgresql://seller@books.example/ledger"), clear);
+    assert_eq!(
+        open("postgresql://seller@books.example/ledger?sslmode=require"),
+        clear
+    );
+    assert_eq!(
+        open("postgresql://seller@books.example/ledger?sslmode=disable"),
+        Ok(())
+    );
+    assert_eq!(open("postgresql://seller@127.0.0.1/ledger"), Ok(()));
+    assert_eq!(open("host=/run/postgresql dbname=ledger"), Ok(()));
+}
+
+#[test]
 #[ignore = "needs PostgreSQL: cargo xtask postgres"]
 fn a_ledger_is_opened_as_long_as_its_tables_allow() {
     block_on(async {
