@@ -150,7 +150,15 @@ impl Setup {
         chain: &Chain,
         store: &S,
     ) -> anyhow::Result<Receivers> {
-        let operator = self.signer(store).await?;
+        let operator = match (self.signer(store).await, self.settler) {
+            (Ok(operator), _) => operator,
+            // Behind a Settler it is nobody's matter which of several accounts settles.
+            (Err(error), Some(_)) => {
+                let known = signers(store).await?;
+                known.first().ok_or(error)?.operator
+            }
+            (Err(error), None) => return Err(error),
+        };
         self.receivers_of(chain, operator).await
     }
 

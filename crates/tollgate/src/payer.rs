@@ -162,7 +162,7 @@ impl Show {
                     "spender": row.key.spender,
                     "held": row.held,
                     "due": row.due,
-                    "limit": row.limit,
+                    "limit": limit(&row.limit),
                 })
             })
             .collect();
@@ -176,11 +176,49 @@ impl Show {
             "lost": row.lost,
             "inFlight": row.in_flight,
             "blocked": row.blocked,
-            "balanceSeen": row.view,
+            "balanceSeen": row.view.as_ref().map(|view| view.amount),
             "spenders": spenders,
-            "payments": last,
+            "payments": last.iter().map(payment).collect::<Vec<_>>(),
         }))
     }
+}
+
+/// What bounds a spender, for programs. Signatures stay in the ledger.
+fn limit(limit: &Limit) -> Value {
+    match limit {
+        Limit::Seen(view) => json!({"allowanceSeen": view.as_ref().map(|view| view.amount)}),
+        Limit::Counter(counter) => json!({
+            "settled": counter.settled,
+            "claimed": counter.claimed,
+            "ceiling": counter.ceiling,
+            "undecided": counter.undecided,
+            "halted": counter.halted,
+            "permit": counter.permit.as_ref().map(|permit| json!({
+                "nonce": permit.signed.nonce,
+                "value": permit.signed.value,
+                "deadline": permit.signed.deadline.0,
+                "applied": permit.applied,
+            })),
+        }),
+    }
+}
+
+/// A payment, for programs.
+fn payment(payment: &PaymentLog) -> Value {
+    json!({
+        "payment": payment.payment,
+        "created": payment.created.0,
+        "ended": payment.ended.map(|ended| ended.0),
+        "state": payment.status.name(),
+        "reason": payment.reason,
+        "reserved": payment.reserved,
+        "charge": payment.charge,
+        "interval": payment.interval.map(|(from, to)| [from, to]),
+        "batch": payment.batch.map(|batch| format!("{:032x}", batch.0)),
+        "transaction": payment.transaction,
+        "block": payment.block,
+        "memo": payment.memo,
+    })
 }
 
 /// The payer's spenders that the ledger knows.

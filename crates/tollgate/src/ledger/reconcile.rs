@@ -52,7 +52,7 @@ impl Reconcile {
         let config = ReconcileConfig {
             signer: SignerKey {
                 chain: setup.chain.id,
-                operator: receivers.operator,
+                operator: setup.signer(store).await?,
             },
             from_block: self.from_block,
             holder: rand::random(),

@@ -152,6 +152,36 @@ fn a_payer_is_blocked_and_served_again_while_the_gateway_runs() {
 }
 
 #[test]
+fn every_command_of_the_book_runs() {
+    let world = World::new("allowances = \"at-once\"");
+    let gateway = world.serve(OPERATOR);
+    gateway.sell(1, "hello");
+    world.wait_until_paid(1);
+    let page = include_str!("../../../../docs/operating.md");
+    let commands: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("$ tollgate "))
+        .collect();
+    assert!(commands.len() >= 7, "{commands:?}");
+    for command in commands {
+        let said = command.split(" > ").next().unwrap();
+        let said = said.replace("0x…", &format!("0x{}", "00".repeat(32)));
+        let arguments: Vec<&str> = said
+            .split(' ')
+            .filter(|word| !["--config", "tollgate.toml"].contains(word))
+            .collect();
+        let output = world.run(&arguments);
+        let code = output.status.code();
+        assert!(
+            matches!(code, Some(0 | 1)),
+            "{command}: {code:?} {}",
+            text(&output.stderr)
+        );
+    }
+    gateway.stop();
+}
+
+#[test]
 fn mistakes_are_told_with_what_to_do() {
     let world = World::new("allowances = \"at-once\"");
     let payer = DEV_ACCOUNTS[1].address.to_string();
