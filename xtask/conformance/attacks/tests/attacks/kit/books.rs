@@ -4,7 +4,7 @@ use tollgate_bsc::BlockTag;
 use tollgate_contracts::tokens::USD1;
 use tollgate_ledger::{Status, Store, Sum, TokenTotals};
 use tollgate_payment::{OwnerKey, OwnerRow, Row, RowKey};
-use tollgate_x402::{Address, Amount, ChainId, U256};
+use tollgate_x402::{Address, Amount, U256};
 
 use super::world::World;
 
@@ -12,7 +12,7 @@ impl World {
     /// The sums of the ledger, which agree with one another.
     pub(crate) async fn totals(&self) -> TokenTotals {
         let totals = self.store.totals().await.unwrap();
-        let one = totals.0.get(&(ChainId::DEV, USD1)).cloned();
+        let one = totals.0.get(&(self.chain.chain_id, USD1)).cloned();
         let one = one.unwrap_or_default();
         assert_eq!(one.discrepancies(), Vec::<String>::new());
         one
@@ -68,7 +68,7 @@ impl World {
     /// A payer's row, if the ledger has one.
     pub(crate) async fn owner(&self, owner: Address) -> Option<OwnerRow> {
         let key = OwnerKey {
-            chain: ChainId::DEV,
+            chain: self.chain.chain_id,
             token: USD1,
             owner,
         };

@@ -35,9 +35,14 @@ impl Header {
             X402Version::V1 => "x-payment",
             X402Version::V2 => "payment-signature",
         };
+        Self::of_text(name, &payment.to_string())
+    }
+
+    /// A header with this text, which need not be JSON.
+    pub(crate) fn of_text(name: &'static str, text: &str) -> Self {
         Self {
             name,
-            value: STANDARD.encode(payment.to_string()),
+            value: STANDARD.encode(text),
         }
     }
 

@@ -17,7 +17,7 @@ use tokio::{
     sync::{Mutex, MutexGuard},
 };
 use tollgate_devchain::{BlockTime, DEV_SETTLER, DevChain, Development, Faults, Genesis};
-use tollgate_x402::{Address, B256, Bytes, Clock, Timestamp, U256};
+use tollgate_x402::{Address, B256, Bytes, ChainId, Clock, Timestamp, U256};
 
 /// Time is the newest block's.
 #[derive(Clone, Default)]
@@ -32,6 +32,7 @@ impl Clock for ChainClock {
 /// A chain with our contracts.
 pub(crate) struct Backend {
     pub(crate) url: String,
+    pub(crate) chain_id: ChainId,
     pub(crate) settler: Address,
     pub(crate) clock: Arc<ChainClock>,
     embedded: Option<DevChain>,
@@ -63,18 +64,38 @@ impl Backend {
         this
     }
 
-    /// An embedded chain with this id, whatever the environment names.
+    /// An embedded chain with this id, whatever the environment names. With the id of a real network nobody has a key
+    /// of its accounts.
     pub(crate) async fn embedded(chain_id: u64) -> Self {
-        assert_eq!(chain_id, 31337, "the development accounts are well known");
-        let chain = DevChain::builder()
+        let mut builder = DevChain::builder()
             .block_time(BlockTime::Manual)
-            .genesis(Genesis::development(&Development::default()))
-            .start()
-            .unwrap();
+            .chain_id(chain_id);
+        let settler = if chain_id == 31337 {
+            builder = builder.genesis(Genesis::development(&Development::default()));
+            DEV_SETTLER
+        } else {
+            let nobody = Address::repeat_byte(0x0b);
+            let settler = Address::repeat_byte(0x56);
+            let who = Development {
+                accounts: vec![nobody],
+                settler,
+                treasury: nobody,
+                admin: nobody,
+                operators: vec![nobody],
+                token_admin: nobody,
+                ..Development::default()
+            };
+            builder = builder
+                .genesis(Genesis::development(&who))
+                .allow_real_chain_id();
+            settler
+        };
+        let chain = builder.start().unwrap();
         chain.serve(([127, 0, 0, 1], 0)).await.unwrap();
         Self {
             url: chain.rpc_url().unwrap(),
-            settler: DEV_SETTLER,
+            chain_id: ChainId(chain_id),
+            settler,
             clock: Arc::default(),
             embedded: Some(chain),
             turn: None,
@@ -85,6 +106,7 @@ impl Backend {
         let told = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
         let mut this = Self {
             url: told("TOLLGATE_ANVIL_RPC"),
+            chain_id: ChainId::DEV,
             settler: told("TOLLGATE_ANVIL_SETTLER").parse().unwrap(),
             clock: Arc::default(),
             embedded: None,
@@ -107,6 +129,7 @@ impl Backend {
     pub(crate) fn share(&self) -> Self {
         Self {
             url: self.url.clone(),
+            chain_id: self.chain_id,
             settler: self.settler,
             clock: Arc::clone(&self.clock),
             embedded: self.embedded.clone(),

@@ -28,9 +28,7 @@ use tollgate_payment::{
 };
 use tollgate_price::{DollarRates, Rates};
 use tollgate_server::{Bounds, BoxError, Drain, Ending, Meter, PaywallLayer, Tariff, Unpriced};
-use tollgate_x402::{
-    Address, Amount, B256, ChainId, Clock, PaymentId, PaymentStatus, ResourceInfo,
-};
+use tollgate_x402::{Address, Amount, B256, PaymentId, PaymentStatus, ResourceInfo};
 use tower::{Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
 
 use super::{
@@ -165,12 +163,12 @@ impl World {
 
     async fn open(chain: Backend, setup: Setup, ledger: PathBuf, upstream: Arc<Script>) -> Self {
         Tokenizer::load_blocking();
-        let reader = Chain::connect(ChainConfig::new(ChainId::DEV, [chain.url.clone()]))
+        let reader = Chain::connect(ChainConfig::new(chain.chain_id, [chain.url.clone()]))
             .await
             .unwrap();
         let clock = Arc::clone(&chain.clock);
         let store = SqliteStore::open(&ledger, setup.ledger_id, clock.clone()).unwrap();
-        let domain = TokenDomain::new("World Liberty Financial USD", "1", ChainId::DEV, USD1);
+        let domain = TokenDomain::new("World Liberty Financial USD", "1", chain.chain_id, USD1);
         let treasury = DEV_ACCOUNTS[TREASURY].address;
         let pay_to = if setup.settler {
             chain.settler
@@ -282,7 +280,7 @@ impl World {
 
 fn market(setup: &Setup, domain: &TokenDomain, pay_to: Address, treasury: Address) -> Market {
     let terms = Terms {
-        chain: ChainId::DEV,
+        chain: domain.chain(),
         token: USD1,
         name: domain.name().map(str::to_owned),
         version: domain.version().map(str::to_owned),
@@ -329,7 +327,7 @@ fn worker(
         },
     );
     let signer = SignerKey {
-        chain: ChainId::DEV,
+        chain: market.terms.chain,
         operator: operator.address,
     };
     let block = Duration::from_millis(450);
