@@ -43,7 +43,14 @@ pub(crate) fn not_admitted<B>(
     error: &AdmitError,
     bounds: &Bounds,
 ) -> Response<PaywallBody<B>> {
-    refused(offer, error.code, &error.message, error.retry_after, bounds)
+    let message = match error.code {
+        // What went wrong behind us names nodes and files: that is for the operator's log alone.
+        ErrorCode::ChainUnavailable => "the chain cannot be read now; nothing was charged",
+        ErrorCode::LedgerUnavailable => "the ledger cannot be used now; nothing was charged",
+        _ => return refused(offer, error.code, &error.message, error.retry_after, bounds),
+    };
+    tracing::warn!(code = %error.code, detail = %error.message, "a payment was not admitted");
+    refused(offer, error.code, message, error.retry_after, bounds)
 }
 
 /// 503 to everything that has a price, while the server shuts down.
