@@ -63,8 +63,18 @@ const STEPS: &[Step] = &[
         "postgres",
         "cargo xtask postgres -- cargo test --workspace --all-features --test postgres -- --ignored",
     ),
+    Step::new(
+        "simulate",
+        "cargo xtask simulate --histories 5000 --threads 2",
+    ),
+    // the simulator's teeth: every seeded bug is caught
+    Step::new(
+        "mutants",
+        "cargo xtask simulate --mutants --histories 2000 --threads 2",
+    ),
     Step::new("contracts", "cargo xtask contracts --check"),
     Step::new("conformance", "cargo xtask conformance --as-tested"),
+    Step::new("crash", "cargo xtask crash --as-tested"),
     Step::new("fuzz", "cargo xtask fuzz --seconds 20"),
 ];
 

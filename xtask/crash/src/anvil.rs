@@ -143,6 +143,11 @@ impl Anvil {
         number(&block["number"])
     }
 
+    /// How many transactions of an account are in blocks.
+    pub(crate) fn nonce(&self, account: Address) -> anyhow::Result<u64> {
+        number(&self.rpc("eth_getTransactionCount", json!([account, "latest"]))?)
+    }
+
     pub(crate) fn receipt(&self, hash: B256) -> anyhow::Result<Option<Value>> {
         let receipt = self.rpc("eth_getTransactionReceipt", json!([hash]))?;
         Ok((!receipt.is_null()).then_some(receipt))
@@ -218,6 +223,9 @@ impl Anvil {
 }
 
 fn data(signature: &str, words: &[U256]) -> String {
+    if signature.is_empty() {
+        return "0x".to_owned();
+    }
     let mut data = keccak256(signature)[..4].to_vec();
     for word in words {
         data.extend_from_slice(&word.to_be_bytes::<32>());

@@ -1,10 +1,10 @@
 //! The callers: they pay, read what they get, and note it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
-use http::Request;
+use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tokio::task::JoinSet;
 use tollgate_payment::port::Till;
@@ -21,6 +21,9 @@ use crate::{
     work::{self, STEP, Signer, TOKEN},
 };
 
+/// The time before a refused request is asked again.
+const PATIENCE: Duration = Duration::from_millis(200);
+
 /// Requests that one payer makes at once.
 const AT_ONCE: usize = 3;
 
@@ -35,7 +38,11 @@ pub(crate) async fn ask_for_everything<T: Till>(
     let answered: BTreeSet<u32> = Journal::read(&life.journal)?
         .into_iter()
         .filter_map(|event| match event {
-            Event::Told { request, .. } | Event::Refused { request, .. } => Some(request),
+            Event::Told { request, .. } => Some(request),
+            // A seller that cannot write its books now can later.
+            Event::Refused {
+                request, status, ..
+            } if status != 503 => Some(request),
             _ => None,
         })
         .collect();
@@ -52,7 +59,8 @@ pub(crate) async fn ask_for_everything<T: Till>(
     for payer in 0..work::PAYERS {
         let requests: Vec<work::Request> = work::requests(life.seed)
             .into_iter()
-            .filter(|request| request.payer == payer && request.number < life.requests)
+            .filter(|request| request.payer == payer)
+            .filter(|request| (life.requests.0..life.requests.1).contains(&request.number))
             .filter(|request| !answered.contains(&request.number))
             .collect();
         for lane in 0..AT_ONCE {
@@ -72,7 +80,9 @@ pub(crate) async fn ask_for_everything<T: Till>(
             let shop = shop.clone();
             callers.spawn(async move {
                 for request in requests {
-                    caller.ask(shop.clone(), &request).await?;
+                    while caller.ask(shop.clone(), &request).await? == Answered::NotNow {
+                        tokio::time::sleep(PATIENCE).await;
+                    }
                 }
                 anyhow::Ok(())
             });
@@ -82,6 +92,14 @@ pub(crate) async fn ask_for_everything<T: Till>(
         caller??;
     }
     Ok(())
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answered {
+    Finally,
+    /// It is to be asked again later.
+    NotNow,
 }
 
 struct Caller<T> {
@@ -94,7 +112,7 @@ struct Caller<T> {
 
 impl<T: Till> Caller<T> {
     /// One request, from the signature to the last byte.
-    async fn ask<S, B>(&self, shop: S, request: &work::Request) -> anyhow::Result<()>
+    async fn ask<S, B>(&self, shop: S, request: &work::Request) -> anyhow::Result<Answered>
     where
         S: tower::Service<Request<Full<Bytes>>, Response = http::Response<B>>,
         S::Error: std::fmt::Debug,
@@ -117,7 +135,9 @@ impl<T: Till> Caller<T> {
         let mut whole = Vec::new();
         while let Some(frame) = body.frame().await {
             // A stream that breaks off: what was read stays read.
-            let Ok(frame) = frame else { return Ok(()) };
+            let Ok(frame) = frame else {
+                return Ok(Answered::Finally);
+            };
             let Ok(data) = frame.into_data() else {
                 continue;
             };
@@ -133,7 +153,7 @@ impl<T: Till> Caller<T> {
                     self.trigger.pass(Site::FirstToken);
                 }
                 if request.hangs_up == Some(read) {
-                    return Ok(());
+                    return Ok(Answered::Finally);
                 }
             }
         }
@@ -145,7 +165,11 @@ impl<T: Till> Caller<T> {
                 status: status.as_u16(),
                 body: text.into_owned(),
             });
-            return Ok(());
+            return Ok(if status == StatusCode::SERVICE_UNAVAILABLE {
+                Answered::NotNow
+            } else {
+                Answered::Finally
+            });
         }
         let amount = text
             .rsplit_once("charged ")
@@ -161,7 +185,7 @@ impl<T: Till> Caller<T> {
             attempt,
             amount,
         });
-        Ok(())
+        Ok(Answered::Finally)
     }
 
     /// The request with its payment, as a client makes it of the offer.

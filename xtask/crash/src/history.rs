@@ -2,22 +2,26 @@
 
 use std::{
     path::{Path, PathBuf},
+    process::Command,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, bail, ensure};
-use tollgate_ledger::{SqliteStore, Store};
-use tollgate_payment::BatchState;
-use tollgate_x402::Timestamp;
+use tollgate_bsc::{Chain, ChainConfig};
+use tollgate_engine::{AuditReport, Markets, audit, audit_chain};
+use tollgate_payment::PaymentState;
+use tollgate_x402::{ChainId, Timestamp};
 
 use crate::{
     anvil::{Anvil, TREASURY},
-    books::{self, Before, Books, Tally},
+    books::{self, Before, Books, Tally, Told},
     dice::Dice,
     journal::Journal,
+    ordeal,
+    place::{Place, with_store},
     process::{End, Seller},
-    seller::{Life, Place, SystemClock},
+    seller::{Ahead, Life, market},
     site::{POINTS, Point, Site},
     work,
 };
@@ -26,13 +30,16 @@ use crate::{
 const QUICK: Duration = Duration::from_millis(30);
 /// The same where a worker is to see a settlement before it is final.
 const SLOW: Duration = Duration::from_millis(120);
-
+/// Seconds after which everything that a dead process held is free.
+const LEASES: u64 = 20;
 /// Lives after which a history must have come to its end.
 const MOST_LIVES: u32 = 8;
 
 /// What all histories of a run share.
 pub(crate) struct World {
     pub(crate) anvil: Anvil,
+    /// A server, if ledgers are databases.
+    pub(crate) postgres: Option<String>,
     pub(crate) runtime: tokio::runtime::Runtime,
     /// Where logs, journals and files of ledgers are.
     pub(crate) directory: PathBuf,
@@ -62,7 +69,13 @@ impl<'a> History<'a> {
         let payers = work::addresses(seed)?;
         anvil.fund(&payers, work::PURSE)?;
         anvil.mine(3)?;
+        anvil.automine(true)?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+        let place = world.runtime.block_on(Place::make(
+            world.postgres.as_deref(),
+            &directory,
+            format!("crash_{point}_{seed}"),
+        ))?;
         let life = Life {
             life: 0,
             seed,
@@ -70,11 +83,14 @@ impl<'a> History<'a> {
             settler: anvil.settler,
             treasury: TREASURY.parse()?,
             ledger_id: anvil.ledger_id,
-            place: Place::Sqlite(directory.join("ledger.db")),
+            place,
             journal: directory.join("journal"),
             deadline: Timestamp(now.as_secs() + 86_000),
             dies: None,
-            requests: u32::MAX,
+            sleeps: false,
+            requests: (0, u32::MAX),
+            settles: true,
+            ahead: 0,
             replace_after: 3,
         };
         Ok(Self {
@@ -87,39 +103,46 @@ impl<'a> History<'a> {
         })
     }
 
-    pub(crate) fn log(&self) -> PathBuf {
+    pub(crate) fn anvil(&self) -> &'a Anvil {
+        &self.world.anvil
+    }
+
+    fn log(&self) -> PathBuf {
         self.directory.join("log")
     }
 
     /// Starts the next life.
     pub(crate) fn start(&mut self, dies: Option<(Site, u32)>) -> anyhow::Result<Seller> {
+        self.start_by(Command::new(std::env::current_exe()?), dies)
+    }
+
+    /// The same, by a command line that runs this program.
+    pub(crate) fn start_by(
+        &mut self,
+        command: Command,
+        dies: Option<(Site, u32)>,
+    ) -> anyhow::Result<Seller> {
         self.life.dies = dies;
-        let seller = Seller::start(&self.life, &self.log())?;
+        let seller = Seller::start(command, &self.life, &self.log())?;
         self.life.life += 1;
+        self.life.ahead += LEASES;
         Ok(seller)
     }
 
     /// Lives one life to its end, with blocks passing.
     pub(crate) fn live(&mut self, dies: Option<(Site, u32)>) -> anyhow::Result<End> {
-        let mining = Some((&self.world.anvil, self.block));
+        let mining = Some((self.anvil(), self.block));
         self.start(dies)?.end(mining)
     }
 
-    /// Opens the ledger of a seller that does not run.
-    pub(crate) fn ledger(&self) -> anyhow::Result<impl Store + use<>> {
-        match &self.life.place {
-            Place::Sqlite(file) => Ok(SqliteStore::open(
-                file,
-                self.life.ledger_id,
-                Arc::new(SystemClock),
-            )?),
-        }
-    }
-
-    /// Reads the ledger of a seller that does not run.
-    pub(crate) fn books(&self) -> anyhow::Result<Books> {
-        let store = self.ledger()?;
-        self.world.runtime.block_on(Books::read(&store))
+    /// Lives a life that dies there.
+    pub(crate) fn die(&mut self, dies: (Site, u32)) -> anyhow::Result<()> {
+        let end = self.live(Some(dies))?;
+        ensure!(
+            end == End::Crashed(dies.0),
+            "the seller never came to {dies:?}"
+        );
+        Ok(())
     }
 
     /// Lives until everything is settled; a life that is to die need not.
@@ -132,27 +155,86 @@ impl<'a> History<'a> {
         bail!("nothing came to an end")
     }
 
+    /// Reads the ledger of a seller that does not run.
+    pub(crate) fn books(&self) -> anyhow::Result<Books> {
+        self.world.runtime.block_on(async {
+            with_store!(
+                &self.life.place,
+                self.life.ledger_id,
+                self.clock(),
+                |store| Books::read(&store).await
+            )
+        })
+    }
+
+    pub(crate) fn clock(&self) -> Arc<Ahead> {
+        Arc::new(Ahead(self.life.ahead))
+    }
+
+    pub(crate) fn markets(&self) -> Markets {
+        Markets::new(vec![market(&self.life)])
+    }
+
+    pub(crate) async fn chain(&self) -> anyhow::Result<Chain> {
+        Ok(Chain::connect(ChainConfig::new(ChainId::DEV, [self.life.rpc.clone()])).await?)
+    }
+
     /// Holds everything against everything.
-    pub(crate) fn check(&self) -> anyhow::Result<Tally> {
+    pub(crate) fn check(&self, told: Told) -> anyhow::Result<Tally> {
+        self.audit()?;
         let journal = Journal::read(&self.life.journal)?;
         let books = self.books()?;
-        books::check(
+        let checked = books::check(
             &books,
-            &self.world.anvil,
+            self.anvil(),
             &self.before,
             self.life.seed,
             &journal,
-        )
+            told,
+        )?;
+        self.world.runtime.block_on(self.life.place.remove())?;
+        Ok(checked)
     }
+
+    /// The product's own audit, of the ledger and against the chain.
+    fn audit(&self) -> anyhow::Result<()> {
+        self.world.runtime.block_on(async {
+            let chain = self.chain().await?;
+            with_store!(
+                &self.life.place,
+                self.life.ledger_id,
+                self.clock(),
+                |store| {
+                    holds(&audit(&store).await?)?;
+                    let from = Some(self.before.block);
+                    holds(&audit_chain(&store, &chain, &self.markets(), from).await?)
+                }
+            )
+        })
+    }
+}
+
+fn holds(report: &AuditReport) -> anyhow::Result<()> {
+    ensure!(
+        report.holds(),
+        "the audit found: {}",
+        report.violations().join("; ")
+    );
+    Ok(())
 }
 
 /// One history of a point.
 pub(crate) fn run(world: &World, point: &Point, seed: u64) -> anyhow::Result<Tally> {
     let mut history = History::begin(world, point.number, seed)?;
     let tally = lives(&mut history, point);
+    let store = if world.postgres.is_some() {
+        "postgres"
+    } else {
+        "sqlite"
+    };
     tally.with_context(|| {
         format!(
-            "point {}, seed {seed}; what it did is in {}; to repeat it: cargo xtask crash --point {} --seed {seed}",
+            "point {}, seed {seed}; what it did is in {}; to repeat it: cargo xtask crash --store {store} --point {} --seed {seed}",
             point.title(),
             history.directory.display(),
             point.number,
@@ -161,38 +243,39 @@ pub(crate) fn run(world: &World, point: &Point, seed: u64) -> anyhow::Result<Tal
 }
 
 fn lives(history: &mut History<'_>, point: &Point) -> anyhow::Result<Tally> {
-    let anvil = &history.world.anvil;
     let seed = history.life.seed;
-    let sites = point.sites.len() as u64;
-    let site = point
-        .sites
-        .get(usize::try_from(seed % sites)?)
-        .copied()
-        .context("a point without a site")?;
-    let dies = (site, history.dice.up_to(point.most));
-    anvil.automine(point.number != 9)?;
-    if [10, 11].contains(&point.number) {
-        history.block = SLOW;
-    }
-    let end = match point.number {
-        9 => held(history, dies)?,
-        _ => history.live(Some(dies))?,
-    };
-    ensure!(
-        end == End::Crashed(site),
-        "the seller never came to {dies:?}"
-    );
-    history.block = QUICK;
-    match point.number {
-        9 => release(history)?,
-        11 => reorganize(history)?,
-        _ => {}
+    let site = usize::try_from(seed)
+        .ok()
+        .and_then(|seed| point.sites.get(seed.checked_rem(point.sites.len())?));
+    let dies = site.map(|site| (*site, history.dice.up_to(point.most)));
+    let mut blocks = 0;
+    match (point.number, dies) {
+        (5, Some(dies)) => blocks = ordeal::counted(history, dies)?,
+        (9, Some(dies)) => ordeal::replaced(history, dies)?,
+        (11, Some(dies)) => {
+            history.block = SLOW;
+            history.die(dies)?;
+            history.block = QUICK;
+            ordeal::reorganize(history)?;
+        }
+        (13, Some(dies)) => return ordeal::deposed(history, dies),
+        (14, Some(dies)) => return ordeal::restored(history, dies),
+        (15, Some(dies)) => return ordeal::stranger(history, dies),
+        (16, _) => return ordeal::full(history),
+        (number, Some(dies)) => {
+            if number == 10 {
+                history.block = SLOW;
+            }
+            history.die(dies)?;
+            history.block = QUICK;
+        }
+        (_, None) => bail!("a point without a site"),
     }
     // Some die again where they are started, or later.
     for _ in 0..history.dice.below(3) {
         let others: Vec<&Point> = POINTS
             .iter()
-            .filter(|point| ![9, 11].contains(&point.number))
+            .filter(|point| point.number <= 12 && ![9, 11].contains(&point.number))
             .collect();
         let other = *history.dice.pick(&others);
         let dies = (
@@ -204,51 +287,9 @@ fn lives(history: &mut History<'_>, point: &Point) -> anyhow::Result<Tally> {
         }
     }
     history.finish()?;
-    history.check()
-}
-
-/// A life in which no block comes, so that transactions are replaced.
-fn held(history: &mut History<'_>, dies: (Site, u32)) -> anyhow::Result<End> {
-    let usual = std::mem::replace(&mut history.life.replace_after, 1);
-    let end = history.start(Some(dies))?.end(None);
-    history.life.replace_after = usual;
-    end
-}
-
-/// Blocks come again. The transaction that was to be replaced is in the next one, or gone.
-fn release(history: &History<'_>) -> anyhow::Result<()> {
-    let anvil = &history.world.anvil;
-    if history.life.seed.is_multiple_of(2) {
-        anvil.mine(1)?;
-    } else {
-        for batch in history.books()?.batches() {
-            for sent in &batch.sent {
-                anvil.drop_transaction(sent.hash)?;
-            }
-        }
-    }
-    anvil.automine(true)
-}
-
-/// Takes the newest block that has a settlement out of the chain.
-fn reorganize(history: &History<'_>) -> anyhow::Result<()> {
-    let anvil = &history.world.anvil;
-    let books = history.books()?;
-    let seen = books
-        .batches()
-        .iter()
-        .filter_map(|batch| match batch.state {
-            BatchState::Included { transaction, .. } => Some(transaction),
-            _ => None,
-        });
-    let mut oldest = None;
-    for transaction in seen {
-        if let Some(block) = anvil.block_of(transaction)? {
-            oldest = Some(oldest.unwrap_or(block).min(block));
-        }
-    }
-    let block = oldest.context("no batch was seen in a block")?;
-    anvil.reorg(anvil.head()? - block + 1)
+    let mut tally = history.check(Told::Exactly)?;
+    tally.blocks = blocks;
+    Ok(tally)
 }
 
 /// The end of what sellers wrote, for a failure.
@@ -256,4 +297,16 @@ pub(crate) fn tail(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(15)..].join("\n")
+}
+
+/// Payments that are to be settled.
+pub(crate) fn due(books: &Books) -> anyhow::Result<Vec<String>> {
+    let due: Vec<String> = books
+        .payments()
+        .iter()
+        .filter(|payment| matches!(payment.state, PaymentState::Due { .. }))
+        .map(|payment| payment.memo.clone())
+        .collect();
+    ensure!(!due.is_empty(), "nothing is due");
+    Ok(due)
 }

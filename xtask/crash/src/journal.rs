@@ -53,6 +53,8 @@ pub(crate) enum Event {
     },
     /// The worker could not go on.
     Waits { error: String },
+    /// The process is paused here.
+    Asleep { site: Site },
     /// The process dies here.
     Crash { site: Site },
 }

@@ -14,6 +14,8 @@ mod caller;
 mod dice;
 mod history;
 mod journal;
+mod ordeal;
+mod place;
 mod ports;
 mod process;
 mod seller;
@@ -47,12 +49,24 @@ struct Arguments {
     /// So many seeds of each point
     #[arg(long, value_name = "N", default_value_t = 3)]
     seeds: u64,
+    /// Where the ledgers are
+    #[arg(long, value_enum, default_value_t = Store::Sqlite)]
+    store: Store,
     /// Go on after a failure, and tell all of them at the end
     #[arg(long)]
     keep_going: bool,
     /// Where ledgers, journals and logs are written. Default: the system's directory for such files
     #[arg(long, value_name = "DIRECTORY")]
     directory: Option<PathBuf>,
+}
+
+/// A kind of ledger.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Store {
+    /// A file each.
+    Sqlite,
+    /// A database each, on the server that TOLLGATE_POSTGRES_URL names.
+    Postgres,
 }
 
 fn main() -> ExitCode {
@@ -75,6 +89,8 @@ impl Arguments {
         let points: Vec<&Point> = POINTS
             .iter()
             .filter(|point| self.point.is_empty() || self.point.contains(&point.number))
+            // A server's disk is the server's.
+            .filter(|point| self.store == Store::Sqlite || point.number != 16)
             .collect();
         ensure!(!points.is_empty(), "there is no such crash point");
         let directory = match &self.directory {
@@ -84,8 +100,21 @@ impl Arguments {
                 .tempdir()?
                 .keep(),
         };
+        let postgres = match self.store {
+            Store::Sqlite => None,
+            Store::Postgres => Some(
+                std::env::var("TOLLGATE_POSTGRES_URL")
+                    .context("TOLLGATE_POSTGRES_URL is not set: see `cargo xtask postgres`")?
+                    .replace(" dbname=postgres", ""),
+            ),
+        };
+        let name = match self.store {
+            Store::Sqlite => "sqlite",
+            Store::Postgres => "postgres",
+        };
         let world = World {
             anvil: Anvil::prepared()?,
+            postgres,
             runtime: tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(1)
                 .enable_all()
@@ -112,8 +141,14 @@ impl Arguments {
                     }
                 }
             }
-            row(&point.title(), &tally, began);
+            row(&point.title(), name, &tally, began);
             all.add(tally);
+        }
+        if all.blocks > 0 {
+            println!(
+                "    committed before a kill -9: on the chain {} block(s) after the next start was ready, at most",
+                all.blocks
+            );
         }
         ensure!(
             failed.is_empty(),
@@ -126,7 +161,7 @@ impl Arguments {
             "the books are not the chain: {all:?}"
         );
         println!(
-            "crash: {} histories, {} crashes, {} charges: 0 lost, 0 double, books = chain",
+            "crash on {name}: {} histories, {} crashes, {} charges: 0 lost, 0 double, books = chain",
             all.histories, all.crashes, all.charges
         );
         std::fs::remove_dir_all(&directory).context("the directory cannot be removed")
@@ -149,15 +184,16 @@ fn header() {
     );
 }
 
-fn row(title: &str, tally: &Tally, began: Instant) {
+fn row(title: &str, store: &str, tally: &Tally, began: Instant) {
     let equal = if tally.lost == 0 && tally.double == 0 {
         "yes"
     } else {
         "NO"
     };
     println!(
-        "    {:<32} {:>5} {:>7} {:>7} {:>8} {:>4} {:>6} {:>6} {:>13} {:>6.1}",
+        "    {:<32} {:<8} {:>5} {:>7} {:>7} {:>8} {:>4} {:>6} {:>6} {:>13} {:>6.1}",
         title,
+        store,
         tally.histories,
         tally.crashes,
         tally.charges,

@@ -8,7 +8,7 @@ use tollgate_ledger::{
 };
 use tollgate_payment::{
     BatchId, BatchRow, Command, Instruction, PaymentRow, Row, RowKey, RowSet, Rows, Submission,
-    port::{Rail, RailError, Trace},
+    port::{Pulse, Rail, RailError, Rehearsal, Trace},
 };
 use tollgate_x402::{B256, PaymentId};
 
@@ -146,5 +146,23 @@ impl<R: Rail> Rail for MortalRail<R> {
 
     async fn nonce(&self) -> Result<u64, RailError> {
         self.inner.nonce().await
+    }
+
+    async fn rehearse(&self, batch: &BatchRow) -> Result<Rehearsal, RailError> {
+        self.inner.rehearse(batch).await
+    }
+
+    async fn void(
+        &self,
+        batch: &BatchRow,
+        nonce: u64,
+        above: u128,
+    ) -> Result<Instruction, RailError> {
+        self.trigger.replaces(batch.id);
+        self.inner.void(batch, nonce, above).await
+    }
+
+    async fn pulse(&self) -> Result<Pulse, RailError> {
+        self.inner.pulse().await
     }
 }

@@ -27,6 +27,16 @@ const LOOK: Duration = Duration::from_millis(15);
 /// The chain that is mined, and the time between two blocks.
 pub(crate) type Mining<'a> = Option<(&'a Anvil, Duration)>;
 
+/// What a process said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Look {
+    Line(String),
+    /// Nothing yet.
+    Nothing,
+    /// Nothing any more.
+    Ended,
+}
+
 /// How a life ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum End {
@@ -48,12 +58,8 @@ pub(crate) struct Seller {
 }
 
 impl Seller {
-    pub(crate) fn start(life: &Life, log: &Path) -> anyhow::Result<Self> {
-        Self::start_by(Command::new(std::env::current_exe()?), life, log)
-    }
-
-    /// The same, by a command line that runs this program.
-    pub(crate) fn start_by(mut command: Command, life: &Life, log: &Path) -> anyhow::Result<Self> {
+    /// Starts one, by a command line that runs this program.
+    pub(crate) fn start(mut command: Command, life: &Life, log: &Path) -> anyhow::Result<Self> {
         let log: File = OpenOptions::new().create(true).append(true).open(log)?;
         let mut child = command
             .env(LIFE, serde_json::to_string(life)?)
@@ -83,23 +89,43 @@ impl Seller {
         })
     }
 
-    /// The next line, or nothing when it has ended; meanwhile blocks pass, if there is a chain to mine.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it.
+    pub(crate) fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Looks for a line, for a moment; meanwhile blocks pass, if there is a chain to mine.
+    pub(crate) fn look(&mut self, mining: Mining<'_>) -> anyhow::Result<Look> {
+        if self.began.elapsed() > PATIENCE {
+            let _ = self.child.kill();
+            bail!("a seller took longer than {} s", PATIENCE.as_secs());
+        }
+        if let Some((anvil, block)) = mining
+            && self.mined.elapsed() >= block
+        {
+            anvil.mine(1)?;
+            self.mined = Instant::now();
+        }
+        Ok(match self.lines.recv_timeout(LOOK) {
+            Ok(line) => Look::Line(line),
+            Err(RecvTimeoutError::Timeout) => Look::Nothing,
+            Err(RecvTimeoutError::Disconnected) => Look::Ended,
+        })
+    }
+
+    /// The next line, or nothing when it has ended.
     pub(crate) fn line(&mut self, mining: Mining<'_>) -> anyhow::Result<Option<String>> {
         loop {
-            if self.began.elapsed() > PATIENCE {
-                let _ = self.child.kill();
-                bail!("a seller took longer than {} s", PATIENCE.as_secs());
-            }
-            if let Some((anvil, block)) = mining
-                && self.mined.elapsed() >= block
-            {
-                anvil.mine(1)?;
-                self.mined = Instant::now();
-            }
-            match self.lines.recv_timeout(LOOK) {
-                Ok(line) => return Ok(Some(line)),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            match self.look(mining)? {
+                Look::Line(line) => return Ok(Some(line)),
+                Look::Nothing => {}
+                Look::Ended => return Ok(None),
             }
         }
     }

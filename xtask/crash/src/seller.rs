@@ -20,13 +20,14 @@ use tollgate_engine::{
     Cashier, CashierConfig, ChainVerifier, Market, Markets, OwnRail, Policy, RailConfig, Worker,
     WorkerConfig,
 };
-use tollgate_ledger::{CurrentRun, SqliteStore, Store};
+use tollgate_ledger::{CurrentRun, Store};
 use tollgate_payment::{Credit, Permit2Terms, SignerKey, Terms};
 use tollgate_x402::{Address, Amount, B256, ChainId, Clock, Timestamp};
 
 use crate::{
     caller,
     journal::{Event, Journal},
+    place::{Place, with_store},
     ports::{MortalRail, MortalStore},
     site::Site,
     trigger::Trigger,
@@ -42,13 +43,6 @@ pub(crate) const LIFE: &str = "TOLLGATE_CRASH_LIFE";
 
 /// The time between two looks of the worker, and between two blocks.
 const POLL: Duration = Duration::from_millis(30);
-
-/// Where a seller keeps its books.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Place {
-    /// A file.
-    Sqlite(PathBuf),
-}
 
 /// What a process is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -67,19 +61,26 @@ pub(crate) struct Life {
     pub(crate) deadline: Timestamp,
     /// Where it dies, and at the how manieth time.
     pub(crate) dies: Option<(Site, u32)>,
-    /// Requests with a number below this are asked for.
-    pub(crate) requests: u32,
+    /// It is paused there, and not killed.
+    pub(crate) sleeps: bool,
+    /// Requests with a number in this range are asked for.
+    pub(crate) requests: (u32, u32),
+    /// Whether it settles.
+    pub(crate) settles: bool,
+    /// Seconds by which its clock is ahead: the leases of the lives before it have ended.
+    pub(crate) ahead: u64,
     /// Seconds after which a transaction in no block is replaced.
     pub(crate) replace_after: u64,
 }
 
-/// The system's clock.
-pub(crate) struct SystemClock;
+/// The system's clock, so many seconds ahead.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead(pub(crate) u64);
 
-impl Clock for SystemClock {
+impl Clock for Ahead {
     fn now(&self) -> Timestamp {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        Timestamp(since.map_or(0, |since| since.as_secs()))
+        Timestamp(since.map_or(0, |since| since.as_secs())).plus(self.0)
     }
 }
 
@@ -111,17 +112,15 @@ pub(crate) fn live() -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        match &life.place {
-            Place::Sqlite(file) => {
-                let store = SqliteStore::open(file, life.ledger_id, Arc::new(SystemClock))?;
-                sell(&life, store).await
-            }
-        }
+        let clock = Arc::new(Ahead(life.ahead));
+        with_store!(&life.place, life.ledger_id, clock, |store| {
+            sell(&life, store).await
+        })
     })
 }
 
 /// What is sold for, and how it is settled.
-fn market(life: &Life) -> Market {
+pub(crate) fn market(life: &Life) -> Market {
     let terms = Terms {
         chain: ChainId::DEV,
         token: USD1,
@@ -156,11 +155,11 @@ fn market(life: &Life) -> Market {
 
 async fn sell<S: Store>(life: &Life, store: S) -> anyhow::Result<()> {
     let journal = Journal::open(&life.journal)?;
-    let trigger = Arc::new(Trigger::new(life.dies, journal.clone()));
+    let trigger = Arc::new(Trigger::new(life.dies, life.sleeps, journal.clone()));
     let mut config = ChainConfig::new(ChainId::DEV, [life.rpc.clone()]);
     config.block_time = POLL;
     let chain = Chain::connect(config).await?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clock: Arc<dyn Clock> = Arc::new(Ahead(life.ahead));
     let store = MortalStore {
         inner: store,
         trigger: Arc::clone(&trigger),
@@ -191,7 +190,10 @@ async fn sell<S: Store>(life: &Life, store: S) -> anyhow::Result<()> {
     });
     say("ready");
     let (stop, stopped) = watch::channel(false);
-    let settling = tokio::spawn(settle(worker, journal.clone(), stopped));
+    let settling = life
+        .settles
+        .then(|| tokio::spawn(settle(worker, journal.clone(), stopped)));
+    let beating = tokio::spawn(beat(store.clone(), run.epoch));
     let signer = Signer {
         seed: life.seed,
         domain: Signer::domain(),
@@ -201,19 +203,41 @@ async fn sell<S: Store>(life: &Life, store: S) -> anyhow::Result<()> {
     };
     caller::ask_for_everything(life, &till, signer, journal, trigger).await?;
     say("served");
-    while !store.queues().await?.is_empty()
+    // Without a worker nothing comes to an end, and another life begins.
+    while !life.settles
+        || !store.queues().await?.is_empty()
         || !store.undecided().await?.is_empty()
-        || !store.abandoned(run.epoch).await?.is_empty()
+        || serving(&store).await?
     {
-        tollgate_engine::recover(&store, run.epoch).await?;
-        store.renew(run.epoch).await?;
         tokio::time::sleep(POLL).await;
+        if let Err(error) = tollgate_engine::recover(&store, run.epoch).await {
+            tracing::warn!(%error, "not recovered");
+        }
     }
     stop.send_replace(true);
-    settling.await?;
+    if let Some(settling) = settling {
+        settling.await?;
+    }
+    beating.abort();
     store.end_run(run.epoch).await?;
     say("done");
     Ok(())
+}
+
+/// Whether any gateway serves a payment.
+async fn serving<S: Store>(store: &S) -> anyhow::Result<bool> {
+    let totals = store.totals().await?;
+    Ok(totals.0.values().any(|token| token.in_flight > 0))
+}
+
+/// Gives signs of life.
+async fn beat<S: Store>(store: S, epoch: u64) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if let Err(error) = store.renew(epoch).await {
+            tracing::warn!(%error, "no sign of life");
+        }
+    }
 }
 
 type Settling<S> = Worker<MortalStore<S>, MortalRail<OwnRail<LocalWallet>>, Arc<dyn Clock>>;
@@ -227,10 +251,7 @@ fn worker<S: Store>(
     work: Arc<Notify>,
 ) -> anyhow::Result<Settling<S>> {
     let wallet: LocalWallet = OPERATOR_KEY.parse().context("the operator's key")?;
-    let signer = SignerKey {
-        chain: ChainId::DEV,
-        operator: wallet.address(),
-    };
+    let signer = account(wallet.address());
     let rail = RailConfig {
         settler: Some(life.settler),
         treasury: life.treasury,
@@ -249,7 +270,7 @@ fn worker<S: Store>(
     config.resend_after = 1;
     config.replace_after = life.replace_after;
     config.lease = 2;
-    config.sole = matches!(life.place, Place::Sqlite(_));
+    config.sole = !life.place.is_shared();
     Ok(Worker::new(
         store.clone(),
         rail,
@@ -257,6 +278,14 @@ fn worker<S: Store>(
         config,
         work,
     ))
+}
+
+/// The account that settles.
+pub(crate) const fn account(operator: Address) -> SignerKey {
+    SignerKey {
+        chain: ChainId::DEV,
+        operator,
+    }
 }
 
 /// Ticks, and says what every look came to, so that blocks can be counted against looks.

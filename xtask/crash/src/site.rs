@@ -182,4 +182,32 @@ pub(crate) const POINTS: &[Point] = &[
         ],
         3,
     ),
+    point(
+        13,
+        "lease lost while sending",
+        &[
+            Site::Unsent,
+            Site::Before(Step::Seal),
+            Site::Sent,
+            Site::Before(Step::Conclude),
+        ],
+        2,
+    ),
+    point(
+        14,
+        "old backup restored",
+        &[
+            Site::Durable(Step::Commit),
+            Site::Durable(Step::Seal),
+            Site::Before(Step::Conclude),
+        ],
+        3,
+    ),
+    point(
+        15,
+        "key used elsewhere",
+        &[Site::Unsent, Site::Before(Step::Seal)],
+        2,
+    ),
+    point(16, "disk full, then space", &[], 0),
 ];

@@ -20,14 +20,16 @@ use crate::{
 pub(crate) struct Trigger {
     site: Option<Site>,
     left: AtomicU32,
+    sleeps: bool,
     journal: Journal,
     replacing: Mutex<BTreeSet<BatchId>>,
 }
 
 impl Trigger {
-    /// It goes off at the `nth` time that a site is passed.
-    pub(crate) fn new(site: Option<(Site, u32)>, journal: Journal) -> Self {
+    /// It goes off at the `nth` time that a site is passed: the process ends, or sleeps until it is woken.
+    pub(crate) fn new(site: Option<(Site, u32)>, sleeps: bool, journal: Journal) -> Self {
         Self {
+            sleeps,
             site: site.map(|(site, _)| site),
             left: AtomicU32::new(site.map_or(0, |(_, nth)| nth)),
             journal,
@@ -35,7 +37,7 @@ impl Trigger {
         }
     }
 
-    /// Passes a site. It does not return if this was the one.
+    /// Passes a site. It does not return if this was the one at which the process ends.
     pub(crate) fn pass(&self, site: Site) {
         if self.site != Some(site) {
             return;
@@ -45,7 +47,11 @@ impl Trigger {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
                 left.checked_sub(1)
             });
-        if before == Ok(1) {
+        if before == Ok(1) && self.sleeps {
+            self.journal.write(&Event::Asleep { site });
+            // All threads stand still until SIGCONT.
+            let _ = kill_process(getpid(), Signal::STOP);
+        } else if before == Ok(1) {
             self.journal.write(&Event::Crash { site });
             // Nothing runs after it in this thread, and no other thread is asked.
             let _ = kill_process(getpid(), Signal::KILL);

@@ -26,15 +26,15 @@ pub(crate) struct OnAnvil {
 }
 
 impl OnAnvil {
-    /// This command.
-    pub(crate) const fn of(command: Vec<String>) -> Self {
-        Self { command }
+    /// Installs what it needs.
+    pub(crate) fn install() -> anyhow::Result<()> {
+        npm::check_node()?;
+        npm::install(&project()).map(drop)
     }
 
     /// Runs the command with the addresses of a fresh anvil in its environment.
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        npm::check_node()?;
-        npm::install(&project())?;
+        Self::install()?;
         let directory = target_dir().join("conformance/anvil");
         fs::create_dir_all(&directory)?;
         let anvil = Anvil::start(&directory)?;
