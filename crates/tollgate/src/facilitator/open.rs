@@ -16,7 +16,7 @@ use tollgate_engine::{
     WorkerConfig,
 };
 use tollgate_facilitator::{Callers, FacilitatorService, ServiceConfig};
-use tollgate_ledger::{CurrentRun, SqliteStore, Store};
+use tollgate_ledger::{CurrentRun, Store};
 use tollgate_payment::{Credit, Permit2Terms, SignerKey, Terms};
 use tollgate_x402::{Address, Amount, Clock, Timestamp, U256};
 
@@ -25,14 +25,13 @@ use crate::{
     clock::SystemClock,
     run::{self, Heartbeat},
     seller::open_ledger,
+    store::AnyStore,
 };
 
-pub(super) type Service = FacilitatorService<Desk<SqliteStore, ChainVerifier>>;
+pub(super) type Service = FacilitatorService<Desk<AnyStore, ChainVerifier>>;
 
 /// A node whose newest block is older than so many seconds is not believed.
 const MAX_HEAD_AGE: u64 = 30;
-/// Processes on one SQLite file.
-const PROCESSES: u32 = 1;
 /// Settlements of the past that are looked through for what callers have spent.
 const RECALLED: usize = 100_000;
 
@@ -55,11 +54,15 @@ impl Open {
         let chain = Chain::connect(config)
             .await
             .with_context(|| format!("chain {} cannot be reached", plan.chain.id))?;
-        let store = open_ledger(&plan.ledger, Arc::clone(&clock))?;
+        let processes = plan.ledger.gateways();
+        let store = match &plan.ledger.shared {
+            Some(shared) => AnyStore::shared(shared, plan.ledger.id).await?,
+            None => AnyStore::File(open_ledger(&plan.ledger, Arc::clone(&clock))?),
+        };
         check(plan, &chain).await?;
         let operator = plan.operator.address();
         let markets = Markets::new(markets(plan, &chain).await?);
-        let run = run::begin(&store, PROCESSES).await?;
+        let run = run::begin(&store, processes).await?;
         let current = CurrentRun::from(run);
         let callers = Callers::new(plan.callers.iter().cloned());
         recall(&store, &callers, clock.now()).await?;
@@ -94,7 +97,7 @@ impl Open {
         let (stop, stopped) = watch::channel(false);
         let worker = tokio::spawn(worker.run(stopped));
         let (end, ended) = watch::channel(false);
-        let heart = Heartbeat::new(store, current, run, PROCESSES).start(ended);
+        let heart = Heartbeat::new(store, current, run, processes).start(ended);
         Ok(Self {
             service: FacilitatorService::new(desk, callers, clock, ServiceConfig::default()),
             stop,
@@ -205,11 +208,11 @@ async fn markets(plan: &FacilitatorPlan, chain: &Chain) -> anyhow::Result<Vec<Ma
 fn worker(
     plan: &FacilitatorPlan,
     chain: &Chain,
-    store: &SqliteStore,
+    store: &AnyStore,
     clock: &Arc<dyn Clock>,
     operator: Address,
     work: Arc<Notify>,
-) -> Worker<SqliteStore, OwnRail<tollgate_eip712::LocalWallet>, Arc<dyn Clock>> {
+) -> Worker<AnyStore, OwnRail<tollgate_eip712::LocalWallet>, Arc<dyn Clock>> {
     let rail = RailConfig {
         settler: None,
         treasury: operator,
@@ -230,7 +233,7 @@ fn worker(
     config.payees = Payees::Anyone;
     // Each attempt costs our gas, and nothing was served on the strength of it: one is what a seller gets.
     config.attempts = 1;
-    config.sole = true;
+    config.sole = plan.ledger.shared.is_none();
     Worker::new(store.clone(), rail, Arc::clone(clock), config, work)
 }
 
@@ -242,7 +245,7 @@ struct Memo {
 }
 
 /// Counts what callers have spent in this period before the start.
-async fn recall(store: &SqliteStore, callers: &Callers, now: Timestamp) -> anyhow::Result<()> {
+async fn recall(store: &AnyStore, callers: &Callers, now: Timestamp) -> anyhow::Result<()> {
     let logs = store
         .logs(Default::default(), RECALLED)
         .await
