@@ -251,6 +251,8 @@ fn movements(payment: &PaymentRow, market: &Market, direct: bool) -> Vec<Movemen
         ) if verifying == PERMIT2 => vec![
             Movement::Once { settler, nonce },
             Movement::Permit2Exact { settler, nonce },
+            // Anybody may bring an exact payment to the proxy.
+            Movement::Transfer { to: settler },
         ],
         (AuthorizationKey::Claim { nonce, .. }, Some(settler)) => vec![
             Movement::Eip3009 {
