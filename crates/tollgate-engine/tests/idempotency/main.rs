@@ -295,7 +295,6 @@ async fn a_request_whose_gateway_died_is_charged_by_its_checkpoint_and_told_so<P
 async fn answers_are_kept_within_their_length_and_their_time<P: Place>(shop: Shop<P>) {
     let long = "a text that with its charge is longer than the sixty-four bytes that are kept";
     let (short, once) = (shop.once(1).await, shop.once(2).await);
-    let allowance = shop.allowance().await;
     shop.serve(shop.ask(&short, Some("a"), 1).await, 10, "x")
         .await;
     shop.serve(shop.ask(&once, None, 1).await, 20, long).await;
@@ -322,7 +321,6 @@ async fn answers_are_kept_within_their_length_and_their_time<P: Place>(shop: Sho
     );
     // The name is forgotten as well, so it can be given anew.
     let renewed = shop.allowance().await;
-    drop(allowance);
     shop.serve(shop.ask(&renewed, Some("a"), 2).await, 30, "y")
         .await;
     assert_eq!(shop.charged().await, [10, 20, 30]);
