@@ -304,27 +304,29 @@ impl Chain {
         Ok(Sight { receipts, heads })
     }
 
-    /// How many transactions the account has sent: the next nonce. `Pending` counts the pool's as well.
+    /// How many transactions the account has sent: the next nonce. `Pending` counts the pool's as well. Where endpoints
+    /// must agree, as many as enough of them have counted.
     ///
     /// # Errors
-    /// Those of the transport.
+    /// [`ChainError::Disagreement`], and those of the transport.
     pub async fn transaction_count(
         &self,
         account: Address,
         block: BlockTag,
     ) -> Result<u64, ChainError> {
-        self.first(async |endpoint: &Endpoint| {
-            #[cfg(feature = "node")]
-            if let Some(node) = endpoint.node() {
-                let count = node.transaction_count(account, block).await;
-                return count.map_err(|error| endpoint.error(error.into()));
-            }
-            let count: U64 = endpoint
-                .call("eth_getTransactionCount", (account, block))
-                .await?;
-            Ok(count.to())
+        let quorum = self.0.agreement;
+        let mut counts = self
+            .money(
+                |endpoint| count_of(endpoint, account, block),
+                |counts| agreement::elect(counts, quorum, PartialEq::eq).is_some(),
+            )
+            .await?;
+        // What enough nodes have counted at least: one that lies of a used nonce is not believed.
+        counts.sort_unstable_by_key(|count| core::cmp::Reverse(*count));
+        let agreed = counts.get(quorum.saturating_sub(1)).copied();
+        agreed.ok_or(ChainError::Disagreement {
+            what: "an account's transaction count",
         })
-        .await
     }
 
     /// The account's BNB, in wei.
@@ -411,57 +413,6 @@ impl Chain {
         Ok(gas.to())
     }
 
-    /// Waits until the transaction is in a block, looking once a block time; `None` if it was not within the time.
-    ///
-    /// # Errors
-    /// As [`Chain::receipt`].
-    pub async fn included(
-        &self,
-        hash: B256,
-        within: Duration,
-    ) -> Result<Option<TxReceipt>, ChainError> {
-        self.poll(within, || self.receipt(hash)).await
-    }
-
-    /// Waits until the transaction is final; `None` if it was not within the time.
-    ///
-    /// # Errors
-    /// As [`Chain::sight`].
-    pub async fn finalized(
-        &self,
-        hash: B256,
-        within: Duration,
-    ) -> Result<Option<TxReceipt>, ChainError> {
-        self.poll(within, || async {
-            let sight = self.sight(&[hash]).await?;
-            let receipt = sight.receipts.into_iter().next().flatten();
-            Ok(receipt.filter(|receipt| sight.heads.finality(receipt.block).is_final()))
-        })
-        .await
-    }
-
-    async fn poll<T, F>(
-        &self,
-        within: Duration,
-        look: impl Fn() -> F,
-    ) -> Result<Option<T>, ChainError>
-    where
-        F: Future<Output = Result<Option<T>, ChainError>>,
-    {
-        let looking = async {
-            loop {
-                if let Some(found) = look().await? {
-                    return Ok(found);
-                }
-                tokio::time::sleep(self.0.block_time).await;
-            }
-        };
-        match tokio::time::timeout(within, looking).await {
-            Ok(found) => found.map(Some),
-            Err(_) => Ok(None),
-        }
-    }
-
     /// The endpoints in the order of asking: those that lately did not answer come last.
     pub(crate) fn in_order(&self) -> impl Iterator<Item = &Endpoint> {
         let (resting, ready): (Vec<_>, Vec<_>) = self
@@ -546,6 +497,22 @@ impl Chain {
             .collect()
             .await
     }
+}
+
+async fn count_of(
+    endpoint: &Endpoint,
+    account: Address,
+    block: BlockTag,
+) -> Result<u64, ChainError> {
+    #[cfg(feature = "node")]
+    if let Some(node) = endpoint.node() {
+        let count = node.transaction_count(account, block).await;
+        return count.map_err(|error| endpoint.error(error.into()));
+    }
+    let count: U64 = endpoint
+        .call("eth_getTransactionCount", (account, block))
+        .await?;
+    Ok(count.to())
 }
 
 async fn receipts_of(

@@ -32,6 +32,7 @@ mod submit;
 mod transaction;
 mod transport;
 mod verify;
+mod wait;
 mod wire;
 
 pub use block::{BlockId, BlockRef, BlockTag, Finality, Heads};

@@ -486,7 +486,7 @@ impl World {
                 stored: self.now,
                 sent: None,
                 // What no node takes is replaced by what moves nothing.
-                void: !batch.sent.is_empty() && bytes[1] % 8 == 0,
+                void: !batch.sent.is_empty() && bytes[1].is_multiple_of(8),
             },
         };
         let sealed = self.apply(&seal);
@@ -528,7 +528,7 @@ impl World {
     fn halt(&mut self, bytes: [u8; 4]) {
         let signers = self.signers();
         let signer = signers[usize::from(bytes[0]) % signers.len()];
-        if bytes[1] % 4 == 0 {
+        if bytes[1].is_multiple_of(4) {
             let reason = "a stranger".to_owned();
             self.apply(&Stop { signer, reason }).unwrap();
         } else {

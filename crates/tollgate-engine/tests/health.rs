@@ -1,0 +1,107 @@
+//! What the worker tells of its account and of the chain, to readiness and to the till.
+
+#[expect(dead_code, reason = "this file uses a part")]
+mod common;
+
+use common::*;
+use tollgate_bsc::Call;
+use tollgate_devchain::DEV_ACCOUNTS;
+use tollgate_engine::WorkerError;
+use tollgate_x402::{Bytes, ErrorCode, PaymentId, PaymentState, U256};
+
+async fn states(world: &World, ids: &[PaymentId]) -> Vec<PaymentState> {
+    let mut states = Vec::new();
+    for id in ids {
+        states.push(world.state(*id).await);
+    }
+    states
+}
+
+#[tokio::test]
+async fn an_account_that_runs_out_of_gas_money_stops_lending_before_it_cannot_settle() {
+    let mut world = World::new(Backend::devchain().await, Setup::default()).await;
+    let till = world.till.clone().with_health(world.worker.health());
+    world.till = till;
+    let signed = world.allowance(PAYER, dollars(99), 0).await;
+    let offer = world.metered(dollars(10));
+    let first = world.pay(&offer, &signed, dollars(5)).await;
+    let operator = DEV_ACCOUNTS[OPERATOR].address;
+    // A batch takes 2^24 gas at 0.05 gwei.
+    let batch = U256::from(50_000_000_u64) * U256::from(1_u64 << 24);
+    world.chain.set_bnb(operator, batch * U256::from(5)).await;
+    world.tick().await;
+    assert!(world.worker.health().ready().unwrap_err().contains("BNB"));
+    let second = world.pay(&offer, &signed, dollars(5)).await;
+    world.settle().await;
+    let third = world.pay(&offer, &signed, dollars(5)).await;
+    world.chain.set_bnb(operator, batch).await;
+    world.pass(11).await;
+    world.tick().await;
+    let refused = world.admit(&offer, &signed).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::ChainUnavailable);
+    assert!(refused.message.contains("BNB"), "{}", refused.message);
+    // What is lent already is settled with what is left.
+    for _ in 0..10 {
+        world.tick().await;
+        world.pass(3).await;
+    }
+    assert_eq!(
+        states(&world, &[first, second, third]).await,
+        [PaymentState::Final; 3]
+    );
+    world.chain.set_bnb(operator, batch * U256::from(50)).await;
+    world.pass(11).await;
+    world.tick().await;
+    assert_eq!(world.worker.health().ready(), Ok(()));
+    world.admit(&offer, &signed).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_chain_that_finalizes_nothing_is_told_and_serving_goes_on() {
+    let mut world = World::new(Backend::devchain().await, Setup::default()).await;
+    world.till = world.till.clone().with_health(world.worker.health());
+    let signed = world.allowance(PAYER, dollars(99), 0).await;
+    let offer = world.metered(dollars(10));
+    let id = world.pay(&offer, &signed, dollars(5)).await;
+    world.chain.freeze_finality(true);
+    for _ in 0..30 {
+        world.tick().await;
+        world.pass(10).await;
+    }
+    let told = world.worker.health().ready().unwrap_err();
+    assert!(told.contains("finalized nothing"), "{told}");
+    assert_eq!(world.state(id).await, PaymentState::Included);
+    let second = world.pay(&offer, &signed, dollars(5)).await;
+    world.chain.freeze_finality(false);
+    world.pass(1).await;
+    world.settle().await;
+    world.pass(11).await;
+    world.tick().await;
+    assert_eq!(world.worker.health().ready(), Ok(()));
+    assert_eq!(
+        states(&world, &[id, second]).await,
+        [PaymentState::Final; 2]
+    );
+    assert_eq!(world.received().await, dollars(10));
+}
+
+#[tokio::test]
+async fn a_stopped_account_is_told_by_readiness() {
+    let mut world = World::new(Backend::devchain().await, Setup::default()).await;
+    let nothing = Call {
+        to: DEV_ACCOUNTS[1].address,
+        input: Bytes::new(),
+        gas_limit: 21_000,
+    };
+    world.tick().await;
+    world.send(OPERATOR, nothing).await;
+    world.chain.mine().await;
+    let signed = world.allowance(PAYER, dollars(99), 0).await;
+    world
+        .pay(&world.metered(dollars(10)), &signed, dollars(5))
+        .await;
+    let stopped = world.worker.tick().await.unwrap_err();
+    assert!(matches!(stopped, WorkerError::Halted(_)));
+    let told = world.worker.health().ready().unwrap_err();
+    assert!(told.contains("stopped"), "{told}");
+}
