@@ -72,6 +72,11 @@ const STEPS: &[Step] = &[
         "mutants",
         "cargo xtask simulate --mutants --histories 2000 --threads 2",
     ),
+    // the attacks of `test`, on a chain that is not ours
+    Step::new(
+        "attacks",
+        "cargo xtask anvil -- cargo test --workspace --all-features --test attacks",
+    ),
     Step::new("contracts", "cargo xtask contracts --check"),
     Step::new("conformance", "cargo xtask conformance --as-tested"),
     Step::new("crash", "cargo xtask crash --as-tested"),

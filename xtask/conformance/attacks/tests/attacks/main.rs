@@ -13,4 +13,5 @@ mod races;
 mod replay;
 mod slow;
 mod substitution;
+mod table;
 mod void;
