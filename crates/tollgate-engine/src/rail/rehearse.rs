@@ -124,10 +124,11 @@ impl<W: Wallet> OwnRail<W> {
             .await)
     }
 
-    /// Whether a call surely reverts. What a node does not say is no revert.
+    /// Whether a call surely reverts: by as many nodes as must agree, since all of a batch waits for it. What a node does
+    /// not say is no revert.
     async fn reverts(&self, request: &CallRequest) -> bool {
         matches!(
-            self.chain.call(request, BlockTag::Latest).await,
+            self.chain.call_agreed(request, BlockTag::Latest).await,
             Err(ChainError::Reverted { .. })
         )
     }

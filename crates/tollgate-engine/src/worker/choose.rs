@@ -172,7 +172,7 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
         let rests = self
             .resting
             .get(&queue.owner.token)
-            .is_some_and(|rest| rest.until > now);
+            .is_some_and(|rest| rest.lasts(now));
         queue.owner.chain == self.config.signer.chain
             && !rests
             && (!queue.allowance || queue.spender == Some(self.payee()))

@@ -19,8 +19,17 @@ const MOST_DOUBLINGS: u32 = 8;
 /// How long a token is left alone.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Rest {
-    pub(super) until: Timestamp,
-    pub(super) failures: u32,
+    /// When it began, and for how many seconds.
+    began: Timestamp,
+    wait: u64,
+    failures: u32,
+}
+
+impl Rest {
+    /// Whether it lasts. One that began later than now does not: the clock was set back, by who knows how much.
+    pub(super) fn lasts(&self, now: Timestamp) -> bool {
+        now >= self.began && now.since(self.began) < self.wait
+    }
 }
 
 impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
@@ -132,11 +141,11 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             ItemFate::Wait(reason) => {
                 let now = self.clock.now();
                 let rest = self.resting.entry(token).or_default();
-                if rest.until > now {
+                if rest.lasts(now) {
                     return;
                 }
                 let wait = self.config.backoff.saturating_mul(1 << rest.failures);
-                rest.until = now.plus(wait);
+                (rest.began, rest.wait) = (now, wait);
                 rest.failures = rest.failures.saturating_add(1).min(MOST_DOUBLINGS);
                 tracing::error!(%token, ?reason, seconds = wait, "settlement of a token waits");
             }
