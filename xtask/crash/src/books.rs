@@ -334,6 +334,7 @@ struct Seen {
     made: u32,
     read: u32,
     told: Option<Amount>,
+    /// It was told to ask again later.
     refused: bool,
 }
 
@@ -372,11 +373,12 @@ fn callers(books: &Books, seed: u64, journal: &[Event], tally: &mut Tally) -> an
                 status,
                 body,
             } => {
+                let seen = seen.entry((*request, *attempt)).or_default();
+                seen.refused |= [425, 503].contains(status);
                 ensure!(
-                    (*attempt > 0 || *status == 503) && *status != 500,
+                    (*attempt > 0 || seen.refused) && *status != 500,
                     "request {request} was refused with {status}: {body}"
                 );
-                seen.entry((*request, *attempt)).or_default().refused = true;
             }
             Event::Asked { request, attempt } => {
                 seen.entry((*request, *attempt)).or_default();

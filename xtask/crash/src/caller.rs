@@ -42,7 +42,7 @@ pub(crate) async fn ask_for_everything<T: Till>(
             // A seller that cannot write its books now can later.
             Event::Refused {
                 request, status, ..
-            } if status != 503 => Some(request),
+            } if ![425, 503].contains(&status) => Some(request),
             _ => None,
         })
         .collect();
@@ -165,11 +165,13 @@ impl<T: Till> Caller<T> {
                 status: status.as_u16(),
                 body: text.into_owned(),
             });
-            return Ok(if status == StatusCode::SERVICE_UNAVAILABLE {
-                Answered::NotNow
-            } else {
-                Answered::Finally
-            });
+            return Ok(
+                if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_EARLY].contains(&status) {
+                    Answered::NotNow
+                } else {
+                    Answered::Finally
+                },
+            );
         }
         let amount = text
             .rsplit_once("charged ")

@@ -29,7 +29,7 @@ use crate::{
 /// The time between two blocks, usually.
 const QUICK: Duration = Duration::from_millis(30);
 /// The same where a worker is to see a settlement before it is final.
-const SLOW: Duration = Duration::from_millis(120);
+const SLOW: Duration = Duration::from_millis(400);
 /// Seconds after which everything that a dead process held is free.
 const LEASES: u64 = 20;
 /// Lives after which a history must have come to its end.

@@ -275,7 +275,7 @@ fn reconciled(history: &mut History<'_>) -> anyhow::Result<()> {
 /// The file system takes no byte more; then there is space again, and the same process goes on.
 pub(crate) fn full(history: &mut History<'_>) -> anyhow::Result<Tally> {
     let mining = Some((history.anvil(), history.block));
-    let blocks = 350 + 50 * history.life.seed;
+    let blocks = 340 + 4 * (history.life.seed % 8);
     let mut limited = Command::new("sh");
     limited
         .arg("-c")

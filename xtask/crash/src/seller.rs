@@ -203,11 +203,13 @@ async fn sell<S: Store>(life: &Life, store: S) -> anyhow::Result<()> {
     };
     caller::ask_for_everything(life, &till, signer, journal, trigger).await?;
     say("served");
-    // Without a worker nothing comes to an end, and another life begins.
+    // Without a worker nothing comes to an end, and another life begins. The order is that of a payment's life, so that
+    // none passes unseen between two looks.
     while !life.settles
+        || serving(&store).await?
         || !store.queues().await?.is_empty()
         || !store.undecided().await?.is_empty()
-        || serving(&store).await?
+        || !store.queues().await?.is_empty()
     {
         tokio::time::sleep(POLL).await;
         if let Err(error) = tollgate_engine::recover(&store, run.epoch).await {

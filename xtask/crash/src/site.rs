@@ -164,13 +164,13 @@ pub(crate) const POINTS: &[Point] = &[
         10,
         "mined, not seen",
         &[Site::Durable(Step::Submitted), Site::Before(Step::Included)],
-        2,
+        1,
     ),
     point(
         11,
         "mined, then reorganized",
         &[Site::Durable(Step::Included)],
-        2,
+        1,
     ),
     point(
         12,
