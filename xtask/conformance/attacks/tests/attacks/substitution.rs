@@ -27,13 +27,6 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [
-        Self::Allowance,
-        Self::Once,
-        Self::Eip3009,
-        Self::Permit2Exact,
-    ];
-
     fn path(self) -> &'static str {
         match self {
             Self::Allowance | Self::Once => CHAT,

@@ -1,6 +1,5 @@
 //! What is checked after an attack: the ledger's books, the chain's balances, what was asked and written.
 
-use tollgate_bsc::BlockTag;
 use tollgate_contracts::tokens::USD1;
 use tollgate_ledger::{Status, Store, Sum, TokenTotals};
 use tollgate_payment::{OwnerKey, OwnerRow, Row, RowKey};
@@ -83,14 +82,6 @@ impl World {
     /// after, nothing was written between.
     pub(crate) fn writes(&self) -> Writes {
         Writes(rusqlite::Connection::open(&self.ledger).unwrap())
-    }
-
-    /// The seller's transactions so far.
-    pub(crate) async fn sent(&self, account: Address) -> u64 {
-        self.reader
-            .transaction_count(account, BlockTag::Latest)
-            .await
-            .unwrap()
     }
 }
 

@@ -169,11 +169,6 @@ impl Backend {
             .await;
     }
 
-    pub(crate) async fn reorg(&self, depth: u64) {
-        self.rpc("anvil_reorg", json!([depth, []])).await;
-        self.tell_time().await;
-    }
-
     /// Faults of the node, where the chain is the embedded one.
     pub(crate) fn faults(&self) -> Option<&Faults> {
         self.embedded.as_ref().map(DevChain::faults)

@@ -17,4 +17,4 @@ pub(crate) use payer::{Payer, word};
 pub(crate) use socket::{PATIENCE, Raw};
 pub(crate) use untouched::Untouched;
 pub(crate) use upstream::Step;
-pub(crate) use world::{ADMIN, DOLLAR, FIXED, OPERATOR, Setup, World, cents, generous, tokens};
+pub(crate) use world::{DOLLAR, FIXED, OPERATOR, Setup, World, cents, tokens};
