@@ -14,6 +14,7 @@ mod fuzz;
 mod npm;
 mod postgres;
 mod shell;
+mod simulate;
 mod tidy;
 
 use std::process::ExitCode;
@@ -37,6 +38,8 @@ enum Task {
     Anvil(conformance::OnAnvil),
     /// Run a command against a fresh PostgreSQL, told by TOLLGATE_POSTGRES_URL
     Postgres(postgres::OnPostgres),
+    /// Live the gateway's money through seeded histories of crashes, faults and hostile payers (docs/simulator.md)
+    Simulate(simulate::Simulate),
     /// Measure the gateway beside what it stands in front of (docs/benchmarks.md)
     Bench(bench::Bench),
     /// Kill real sellers at every step that matters, and hold their books against the chain (docs/crashes.md)
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Conformance(task) => task.run(),
         Task::Anvil(task) => task.run(),
         Task::Postgres(task) => task.run(),
+        Task::Simulate(task) => task.run(),
         Task::Bench(task) => task.run(),
         Task::Crash(task) => task.run(),
         Task::Fuzz(task) => task.run(),

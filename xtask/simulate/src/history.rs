@@ -80,6 +80,9 @@ pub fn live(seed: u64, kind: Kind, mutant: Option<Mutant>, traced: bool) -> Ende
         }
         let tip = core.chain.tip();
         core.nodes.iter_mut().for_each(|node| node.tip = tip);
+        if let Some(liar) = core.setting.liar {
+            core.nodes[liar].lies = true;
+        }
     });
     world.schedule(100_000, Event::Block);
     world.schedule(60_000, Event::Arrive);
@@ -119,6 +122,9 @@ impl History {
                 Event::Start(replica) => self.start(replica),
                 Event::Freeze(replica, until) => {
                     self.world.with(|core| {
+                        if core.frozen[replica] > self.world.now() || core.calm {
+                            return;
+                        }
                         core.frozen[replica] = until;
                         for served in core.served.values_mut() {
                             let here = served.by.is_some_and(|by| by.replica == replica);

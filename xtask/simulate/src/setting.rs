@@ -56,6 +56,8 @@ pub(crate) struct Setting {
     pub(crate) accounts: bool,
     pub(crate) nodes: usize,
     pub(crate) agreement: usize,
+    /// Of several nodes, of which two must agree, one that lies.
+    pub(crate) liar: Option<usize>,
     /// Blocks until one is final.
     pub(crate) lag: usize,
     /// Requests.
@@ -107,6 +109,7 @@ impl Setting {
             accounts: settler && rng.permille(300),
             nodes,
             agreement: if nodes == 3 { 2 } else { 1 },
+            liar: (nodes == 3 && rng.permille(400)).then(|| rng.place(nodes)),
             lag: usize::try_from(rng.range(2, 5)).unwrap_or(2),
             requests: rng.range(50, 80),
             pace: rng.range(40, 260),

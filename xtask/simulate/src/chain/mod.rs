@@ -374,7 +374,9 @@ impl Chain {
         block: &mut Block,
     ) {
         for tx in acts {
-            if !rng.permille(luck) {
+            // The token's owner and the admin do one thing after the other.
+            let ordered = matches!(tx.body, Body::Act(Act::Pause(_) | Act::Dismiss(..)));
+            if !ordered && !rng.permille(luck) {
                 self.pool.push(tx);
                 continue;
             }
@@ -433,18 +435,20 @@ impl Chain {
     pub(crate) fn reorganize(&mut self, depth: usize, keep: u64, rng: &mut Rng) -> usize {
         let most = self.canonical.len() - 1 - self.final_height;
         let depth = depth.min(most);
-        for _ in 0..depth {
-            let Some(index) = self.canonical.pop() else {
-                break;
-            };
+        let out = self.canonical.split_off(self.canonical.len() - depth);
+        // In the order in which they were: what was done last stays last.
+        let mut back: Vec<Tx> = Vec::new();
+        for index in out {
             for tx in self.blocks[index].txs.clone() {
                 let act = matches!(tx.body, Body::Act(_));
                 let known = self.pool.iter().any(|known| known.hash == tx.hash);
                 if (act || rng.permille(keep)) && !known {
-                    self.pool.push(tx);
+                    back.push(tx);
                 }
             }
         }
+        back.append(&mut self.pool);
+        self.pool = back;
         depth
     }
 }
