@@ -37,7 +37,7 @@ pub(crate) fn counted(history: &mut History<'_>, dies: (Site, u32)) -> anyhow::R
     let anvil = history.anvil();
     anvil.automine(false)?;
     // Nobody asks for anything.
-    let asked = std::mem::replace(&mut history.life.requests, (0, 0));
+    let asked = std::mem::take(&mut history.life.requests);
     let mut seller = history.start(None)?;
     history.life.requests = asked;
     let mut began = None;
@@ -217,7 +217,7 @@ fn refuses(history: &mut History<'_>) -> anyhow::Result<()> {
     let operator: Address = OPERATOR.parse()?;
     let signed = anvil.nonce(operator)?;
     let known = Journal::read(&history.life.journal)?.len();
-    let asked = std::mem::replace(&mut history.life.requests, (0, 0));
+    let asked = std::mem::take(&mut history.life.requests);
     let mining = Some((anvil, history.block));
     let mut seller = history.start(None)?;
     history.life.requests = asked;
