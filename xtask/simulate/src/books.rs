@@ -1,6 +1,6 @@
 //! The books as they should be, kept beside the ledger's: what must hold after each step.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use alloy_primitives::{B256, U256};
 use tollgate_ledger::BookedEntry;
@@ -8,7 +8,7 @@ use tollgate_payment::{
     Account, AuthorizationKey, BatchId, BatchItem, BatchRow, Entry, ExposureKey, Limit, OwnerKey,
     OwnerRow, PaymentRow, PaymentState, Row, SignerKey, SpenderKey, SpenderRow,
 };
-use tollgate_x402::{Amount, Authorization, Exact, PaymentId};
+use tollgate_x402::{Amount, Authorization, PaymentId};
 
 use crate::{
     chain::{
@@ -31,6 +31,8 @@ macro_rules! must {
         }
     };
 }
+
+mod ends;
 
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
 struct Sums {
@@ -283,7 +285,11 @@ impl Books {
                 Row::Exposure(row) => {
                     let sum = self.exposures.get(&row.key).copied().unwrap_or_default();
                     let used = units(row.used);
-                    must!(used == sum, 11, "the exposure is {used} in its row and {sum} in payments");
+                    must!(
+                        used == sum,
+                        11,
+                        "the exposure is {used} in its row and {sum} in payments"
+                    );
                     must!(
                         used <= self.exposure,
                         12,
@@ -362,34 +368,59 @@ impl Books {
                     Due { .. } | Final { .. } | Lost { .. }
                 )
         );
-        must!(along, 15, "{id:?} goes from {before:?} to {:?}", payment.state);
+        must!(
+            along,
+            15,
+            "{id:?} goes from {before:?} to {:?}",
+            payment.state
+        );
         if let (Some(Serving { used: was }), Serving { used: is }) = (&before, &payment.state) {
             must!(was <= is, 15, "a checkpoint of {id:?} goes back");
         }
         if let Serving { used } = payment.state {
-            must!(used <= payment.reserved, 2, "a checkpoint of {id:?} is above what was reserved");
+            must!(
+                used <= payment.reserved,
+                2,
+                "a checkpoint of {id:?} is above what was reserved"
+            );
         }
         let (charge, short) = (units(payment.charge), units(payment.short));
         let reserved = units(payment.reserved);
-        must!(charge + short <= reserved, 2, "{id:?} is charged {charge} of {reserved}");
+        must!(
+            charge + short <= reserved,
+            2,
+            "{id:?} is charged {charge} of {reserved}"
+        );
         let signed = self.signed.get(&payment.keys.authorization);
         let Some(signed) = signed else {
             return Err((1, format!("{id:?} has no authorization")));
         };
         if !matches!(signed, Authorization::Allowance(_)) {
             let cap = units(signed.cap());
-            must!(reserved <= cap, 2, "{id:?} reserves {reserved} of {cap} that were signed");
+            must!(
+                reserved <= cap,
+                2,
+                "{id:?} reserves {reserved} of {cap} that were signed"
+            );
         }
         if before.is_none() {
             let owner = self.owners.get(&payment.keys.owner);
             let lost = owner.map_or(0, |sums| sums.lost);
-            must!(lost == 0, 12, "{id:?} is admitted, and its payer owes {lost} that were lost");
+            must!(
+                lost == 0,
+                12,
+                "{id:?} is admitted, and its payer owes {lost} that were lost"
+            );
         }
         if before.is_none()
             && let AuthorizationKey::Claim { .. } = payment.keys.authorization
         {
             let first = *self.claims.entry(payment.keys.authorization).or_insert(id);
-            must!(first == id, 1, "{id:?} is admitted by the authorization of {first:?}");
+            must!(
+                first == id,
+                1,
+                "{id:?} is admitted by the authorization of {first:?}"
+            );
         }
         if matches!(before, Some(Serving { .. })) && !matches!(payment.state, Serving { .. }) {
             let exact = matches!(signed, Authorization::Exact(_));
@@ -410,99 +441,6 @@ impl Books {
             "{id:?} of an honest payer is lost: {:?}",
             payment.state
         );
-        Ok(())
-    }
-
-    /// What is charged, against what was delivered.
-    fn check_end(
-        &self,
-        payment: &PaymentRow,
-        exact: bool,
-        truth: &Truth<'_>,
-    ) -> Result<(), Fault> {
-        let id = payment.keys.id;
-        let Some(served) = truth.served.get(&id) else {
-            // Nobody has begun to serve it.
-            must!(
-                payment.charge.is_zero(),
-                3,
-                "{id:?} was never served, and is charged"
-            );
-            return Ok(());
-        };
-        let charge = units(payment.charge);
-        let (delivered, metered) = (served.delivered, served.metered);
-        if exact {
-            must!(
-                charge == 0 || metered > 0,
-                3,
-                "{id:?} is charged, and nothing was made for it"
-            );
-        } else {
-            must!(charge <= metered, 3, "{id:?} is charged {charge}, and {metered} were made");
-        }
-        let bound = if served.broken { self.step } else { 0 };
-        must!(
-            delivered <= charge + bound,
-            4,
-            "{delivered} of {id:?} were delivered and {charge} charged; {bound} may be missing"
-        );
-        Ok(())
-    }
-
-    /// Final is what the finalized chain moved, exactly.
-    fn check_final(
-        &self,
-        payment: &PaymentRow,
-        transaction: B256,
-        signed: &Authorization,
-    ) -> Result<(), Fault> {
-        let id = payment.keys.id;
-        let payer = payer_of(payment.keys.owner.owner).unwrap_or_default();
-        let charge = units(payment.charge);
-        let fits = self.moved.iter().any(|(hash, moved)| {
-            *hash == transaction
-                && moved.payer == payer
-                && match (&moved.what, nonce_of(signed)) {
-                    (What::Interval(from, to), None) => payment
-                        .interval
-                        .is_some_and(|(a, b)| *from <= units(a) && units(b) <= *to),
-                    (What::Plain, None) => moved.amount >= charge,
-                    (what, Some(nonce)) => *what == nonce && moved.amount == charge,
-                    _ => false,
-                }
-        });
-        must!(fits, 5, "{id:?} is final, and the finalized chain has not moved its {charge}");
-        let sum = self
-            .owners
-            .get(&payment.keys.owner)
-            .map_or(0, |sums| sums.paid)
-            + charge;
-        let moved = self.by_payer[payer];
-        must!(
-            sum <= moved,
-            9,
-            "{sum} of payer {payer} are final in the books and {moved} on the chain"
-        );
-        Ok(())
-    }
-
-    /// What is released or lost was not paid.
-    fn check_unpaid(&self, payment: &PaymentRow, signed: &Authorization) -> Result<(), Fault> {
-        let payer = payer_of(payment.keys.owner.owner).unwrap_or_default();
-        if let Some(nonce) = nonce_of(signed) {
-            let paid = self
-                .moved
-                .iter()
-                .any(|(_, moved)| moved.payer == payer && moved.what == nonce);
-            must!(
-                !paid,
-                6,
-                "{:?} is {:?}, and the finalized chain has paid it",
-                payment.keys.id,
-                payment.state
-            );
-        }
         Ok(())
     }
 
@@ -569,7 +507,11 @@ impl Books {
             2,
             "{drawn} of payer {payer} are drawn, and {signed} were signed in all"
         );
-        must!(counter.settled <= counter.claimed, 11, "a counter is settled beyond its claims");
+        must!(
+            counter.settled <= counter.claimed,
+            11,
+            "a counter is settled beyond its claims"
+        );
         if self.settler {
             let charged = truth.chain.finalized().state.purses[payer].charged;
             must!(
@@ -578,19 +520,18 @@ impl Books {
                 "the counter of payer {payer} is settled up to {settled}, and the chain's stands at {charged}"
             );
         }
-        let undecided = self
-            .batches
-            .values()
-            .filter(|batch| !batch.concluded())
-            .filter(|batch| {
-                batch.items.iter().any(|item| match item {
-                    BatchItem::Allowance { spender, .. } | BatchItem::Permit { spender, .. } => {
-                        *spender == row.key
-                    }
-                    BatchItem::Once { .. } | BatchItem::Exact { .. } => false,
+        let undecided =
+            self.batches
+                .values()
+                .filter(|batch| !batch.concluded())
+                .filter(|batch| {
+                    batch.items.iter().any(|item| match item {
+                        BatchItem::Allowance { spender, .. }
+                        | BatchItem::Permit { spender, .. } => *spender == row.key,
+                        BatchItem::Once { .. } | BatchItem::Exact { .. } => false,
+                    })
                 })
-            })
-            .count();
+                .count();
         must!(
             counter.undecided as usize == undecided,
             11,
@@ -620,25 +561,10 @@ impl Books {
                     .any(|other| other.hash == sent.hash && other.raw == sent.raw)
             });
             must!(kept, 13, "a batch forgets what was signed for it");
-            must!(!known.concluded() || batch.concluded(), 15, "a batch is decided, and undecided again");
-        }
-        Ok(())
-    }
-
-    /// The intervals of a counter do not overlap.
-    fn check_intervals(&self) -> Result<(), Fault> {
-        let mut intervals: BTreeMap<SpenderKey, Vec<(Amount, Amount)>> = BTreeMap::new();
-        for payment in self.payments.values() {
-            if let (Some(interval), Some(key)) = (payment.interval, payment.keys.spender_key()) {
-                intervals.entry(key).or_default().push(interval);
-            }
-        }
-        for all in intervals.values_mut() {
-            all.sort_unstable();
             must!(
-                all.is_sorted_by(|a, b| a.1 <= b.0),
-                14,
-                "intervals of one counter overlap"
+                !known.concluded() || batch.concluded(),
+                15,
+                "a batch is decided, and undecided again"
             );
         }
         Ok(())
@@ -660,114 +586,9 @@ impl Books {
     pub(crate) fn quiet(&self) -> bool {
         self.all.held == 0 && self.all.due == 0 && self.batches.values().all(BatchRow::concluded)
     }
-
-    /// The end of a history: books and chain say the same, to the unit.
-    pub(crate) fn check_end_of_history(
-        &mut self,
-        truth: &Truth<'_>,
-        foreign: u64,
-    ) -> Result<(), Fault> {
-        self.read_chain(truth.chain);
-        self.check_intervals()?;
-        self.check_accounts()?;
-        let (books, chain) = (self.all.paid, self.paid_by_all());
-        must!(
-            books + foreign == chain,
-            9,
-            "{books} are final in the books, {chain} on the chain, of which {foreign} were not for a charge"
-        );
-        let state = &truth.chain.finalized().state;
-        for (key, settled) in &self.counters {
-            let payer = payer_of(key.owner.owner).unwrap_or_default();
-            let charged = state.purses[payer].charged;
-            must!(
-                !self.settler || *settled == charged,
-                9,
-                "the counter of payer {payer} ends at {settled} in the books and {charged} on the chain"
-            );
-        }
-        for (key, next) in &self.signers {
-            let Some(operator) = crate::names::operator_of(key.operator) else {
-                continue;
-            };
-            let count = state.nonces[operator];
-            must!(
-                count == *next,
-                10,
-                "the next nonce of an account is {next} in the books and {count} on the chain"
-            );
-        }
-        let mut by_transaction: BTreeMap<B256, u64> = BTreeMap::new();
-        for payment in self.payments.values() {
-            if let PaymentState::Final { transaction, .. } = payment.state {
-                *by_transaction.entry(transaction).or_default() += units(payment.charge);
-            }
-        }
-        for (hash, charged) in by_transaction {
-            let moved: u64 = self
-                .moved
-                .iter()
-                .filter(|(by, _)| *by == hash)
-                .map(|(_, moved)| moved.amount)
-                .sum();
-            must!(
-                moved == charged,
-                5,
-                "a transaction moved {moved}, and {charged} are final by it"
-            );
-        }
-        Ok(())
-    }
-
-    /// Money that came without a charge: an EIP-3009 transfer that a stranger submitted though its request was released.
-    pub(crate) fn unasked(&self) -> u64 {
-        let paid: BTreeSet<(usize, String)> = self
-            .payments
-            .values()
-            .filter(|payment| matches!(payment.state, PaymentState::Final { .. }))
-            .filter_map(|payment| {
-                let signed = self.signed.get(&payment.keys.authorization)?;
-                let nonce = nonce_of(signed)?;
-                Some((payer_of(signed.owner())?, format!("{nonce:?}")))
-            })
-            .collect();
-        self.moved
-            .iter()
-            .filter(|(_, moved)| matches!(moved.what, What::Eip3009(_)))
-            .filter(|(hash, moved)| {
-                !self.hashes.contains_key(hash)
-                    && !paid.contains(&(moved.payer, format!("{:?}", moved.what)))
-            })
-            .map(|(_, moved)| moved.amount)
-            .sum()
-    }
-}
-
-fn nonce_of(signed: &Authorization) -> Option<What> {
-    match signed {
-        Authorization::Allowance(_) => None,
-        Authorization::Once(signed) => Some(What::Permit2(signed.nonce)),
-        Authorization::Exact(Exact::Permit2(signed)) => Some(What::Permit2(signed.nonce)),
-        Authorization::Exact(Exact::Eip3009(signed)) => Some(What::Eip3009(signed.nonce)),
-    }
 }
 
 /// A nonce of 64 bits.
 pub(crate) fn nonce(number: u64) -> U256 {
     U256::from(number)
-}
-
-impl Books {
-    /// How payments ended: final, lost, released.
-    pub(crate) fn ends(&self) -> (u64, u64, u64) {
-        let count = |ended: fn(&PaymentState) -> bool| {
-            let payments = self.payments.values();
-            payments.filter(|payment| ended(&payment.state)).count() as u64
-        };
-        (
-            count(|state| matches!(state, PaymentState::Final { .. })),
-            count(|state| matches!(state, PaymentState::Lost { .. })),
-            count(|state| matches!(state, PaymentState::Released { .. })),
-        )
-    }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use tollgate_contracts::abi::Settler;
 use alloy_sol_types::SolCall as _;
+use tollgate_contracts::abi::Settler;
 
 use crate::{
     books::Truth,
@@ -130,15 +130,21 @@ impl History {
                             let here = served.by.is_some_and(|by| by.replica == replica);
                             served.broken |= here && !served.ended;
                         }
-                        note!(core, until, "{:>10} r{replica} stands still until {until}", self.world.now());
+                        note!(
+                            core,
+                            until,
+                            "{:>10} r{replica} stands still until {until}",
+                            self.world.now()
+                        );
                     });
                 }
                 Event::Flush(life) => self.flush(life),
                 Event::Weather => self.weather(),
                 Event::Mend(fault) => self.mend(fault),
             }
-            let (violated, events) =
-                self.world.with(|core| (core.violation.is_some(), core.events));
+            let (violated, events) = self
+                .world
+                .with(|core| (core.violation.is_some(), core.events));
             if violated || self.is_over() {
                 return;
             }
@@ -155,7 +161,8 @@ impl History {
         let now = self.world.now();
         let frozen = self.world.with(|core| core.frozen[who.replica]);
         if frozen > now {
-            self.world.schedule(frozen - now + 1, Event::Wake(who, gate));
+            self.world
+                .schedule(frozen - now + 1, Event::Wake(who, gate));
             return;
         }
         if !self.world.is_alive(who) {
@@ -177,7 +184,13 @@ impl History {
                 return None;
             }
             let full = !core.calm && core.suffers(Fault::Store(None));
-            note!(core, u64::from(full), "{:>10} the group reaches the disk: {}", self.world.now(), !full);
+            note!(
+                core,
+                u64::from(full),
+                "{:>10} the group reaches the disk: {}",
+                self.world.now(),
+                !full
+            );
             if full {
                 for served in core.served.values_mut() {
                     served.broken |= !served.ended;
@@ -200,7 +213,12 @@ impl History {
             core.alive[replica] = true;
             core.frozen[replica] = 0;
             core.open[replica] = 0;
-            note!(core, replica as u64, "{:>10} r{replica} starts", self.world.now());
+            note!(
+                core,
+                replica as u64,
+                "{:>10} r{replica} starts",
+                self.world.now()
+            );
             Some(Who {
                 replica,
                 life: core.lives[replica],
@@ -216,7 +234,12 @@ impl History {
         let died = self.world.with(|core| {
             let alive = core::mem::take(&mut core.alive[replica]);
             if alive {
-                note!(core, replica as u64, "{:>10} r{replica} dies", self.world.now());
+                note!(
+                    core,
+                    replica as u64,
+                    "{:>10} r{replica} dies",
+                    self.world.now()
+                );
                 for served in core.served.values_mut() {
                     let here = served.by.is_some_and(|by| by.replica == replica);
                     if here && !served.ended {
@@ -253,8 +276,7 @@ impl History {
             let purse = core.chain.state().purses[payer].clone();
             let setting = core.setting.clone();
             let request = core.requests;
-            let order =
-                core.payers[payer].order(&setting, &purse, now, request, &mut core.rng);
+            let order = core.payers[payer].order(&setting, &purse, now, request, &mut core.rng);
             core.open[replica] += 1;
             let who = Who {
                 replica,
@@ -266,7 +288,9 @@ impl History {
             // The last request has come: after a while the faults end.
             None => {
                 if self.calm_at.is_none() {
-                    let wait = self.world.with(|core| core.rng.range(1_000_000, 15_000_000));
+                    let wait = self
+                        .world
+                        .with(|core| core.rng.range(1_000_000, 15_000_000));
                     self.calm_at = Some(self.world.now() + wait);
                 }
                 return;
@@ -274,12 +298,8 @@ impl History {
             Some(None) => {}
             Some(Some((who, order))) => {
                 if let Some(replica) = self.replicas[who.replica].as_mut() {
-                    let task = request::serve(
-                        Arc::clone(&self.world),
-                        who,
-                        replica.till.clone(),
-                        order,
-                    );
+                    let task =
+                        request::serve(Arc::clone(&self.world), who, replica.till.clone(), order);
                     replica.runtime.spawn(task);
                     replica.step();
                 }
@@ -388,19 +408,22 @@ impl History {
             let setting = core.setting.clone();
             let replica = core.rng.place(setting.replicas);
             let node = core.rng.place(setting.nodes);
-            let fault = core.rng.permille(setting.storms).then(|| match core.rng.below(12) {
-                0 => Fault::NodeDown(node),
-                1 | 2 => Fault::NodeStuck(node),
-                3 => Fault::Poor,
-                4 => Fault::FinalityStalls,
-                5 => Fault::ChainStalls,
-                6 => Fault::Spike,
-                7 => Fault::Clock(replica),
-                8 => Fault::Store(Some(replica)),
-                9 => Fault::Store(None),
-                10 => Fault::Pause,
-                _ => Fault::Dismissed(core.rng.place(OPERATORS)),
-            });
+            let fault = core
+                .rng
+                .permille(setting.storms)
+                .then(|| match core.rng.below(12) {
+                    0 => Fault::NodeDown(node),
+                    1 | 2 => Fault::NodeStuck(node),
+                    3 => Fault::Poor,
+                    4 => Fault::FinalityStalls,
+                    5 => Fault::ChainStalls,
+                    6 => Fault::Spike,
+                    7 => Fault::Clock(replica),
+                    8 => Fault::Store(Some(replica)),
+                    9 => Fault::Store(None),
+                    10 => Fault::Pause,
+                    _ => Fault::Dismissed(core.rng.place(OPERATORS)),
+                });
             let lasts = core.rng.range(300_000, 12_000_000);
             let crash = core.rng.permille(setting.crashes).then_some(replica);
             let shared = setting.keeping == Keeping::Shared;
@@ -469,10 +492,7 @@ impl History {
                 Fault::Spike => core.chain.floor = 0,
                 Fault::Pause => core.chain.act(Act::Pause(false)),
                 Fault::Dismissed(account) => core.chain.act(Act::Dismiss(account, false)),
-                Fault::FinalityStalls
-                | Fault::ChainStalls
-                | Fault::Clock(_)
-                | Fault::Store(_) => {}
+                Fault::FinalityStalls | Fault::ChainStalls | Fault::Clock(_) | Fault::Store(_) => {}
             }
         });
         if let Fault::Clock(replica) = fault {

@@ -1,8 +1,5 @@
 //! `cargo xtask simulate`.
-#![expect(
-    clippy::print_stdout,
-    reason = "a program that tells what it found"
-)]
+#![expect(clippy::print_stdout, reason = "a program that tells what it found")]
 
 use std::{
     process::ExitCode,
@@ -156,7 +153,11 @@ fn mutants(arguments: &Arguments) -> ExitCode {
     println!("|---|---|---|---|---|");
     let mut survivors = 0;
     for mutant in Mutant::ALL {
-        if arguments.mutant.as_deref().is_some_and(|only| only != mutant.name()) {
+        if arguments
+            .mutant
+            .as_deref()
+            .is_some_and(|only| only != mutant.name())
+        {
             continue;
         }
         let kind = arguments.kind.unwrap_or(mutant.kind());
@@ -171,10 +172,17 @@ fn mutants(arguments: &Arguments) -> ExitCode {
             }
             None => {
                 survivors += 1;
-                (format!("**not in {}**", arguments.histories), "–".to_owned())
+                (
+                    format!("**not in {}**", arguments.histories),
+                    "–".to_owned(),
+                )
             }
         };
-        println!("| `{}` | {} | {kind} | {histories} | {by} |", mutant.name(), mutant.says());
+        println!(
+            "| `{}` | {} | {kind} | {histories} | {by} |",
+            mutant.name(),
+            mutant.says()
+        );
     }
     if survivors > 0 {
         println!("{survivors} seeded bugs were not caught: the model has a hole");

@@ -127,11 +127,15 @@ impl Payer {
         } else {
             now + rng.range(61, 90)
         };
-        let uses = if rng.permille(60) { 0 } else { rng.range(1, worst) };
+        let uses = if rng.permille(60) {
+            0
+        } else {
+            rng.range(1, worst)
+        };
         let authorization = match kind {
-            Kind::Allowance => Authorization::Allowance(self.allowance(
-                setting, purse, deadline, rng,
-            )),
+            Kind::Allowance => {
+                Authorization::Allowance(self.allowance(setting, purse, deadline, rng))
+            }
             Kind::Once => self.once(setting, worst, deadline, rng),
             Kind::Exact => self.exact(setting, worst, deadline, rng),
         };
@@ -311,5 +315,9 @@ impl Payer {
 
 /// Who is paid.
 pub(crate) fn seller(setting: &Setting) -> Address {
-    if setting.settler { SETTLER } else { operator(0) }
+    if setting.settler {
+        SETTLER
+    } else {
+        operator(0)
+    }
 }

@@ -68,12 +68,7 @@ impl Replica {
         let work = Arc::new(Notify::new());
         let chain = connect(world, who, &setting);
         let verifier = SimVerifier::new(
-            ChainVerifier::new(
-                chain.clone(),
-                markets.clone(),
-                Arc::new(clock.clone()),
-                20,
-            ),
+            ChainVerifier::new(chain.clone(), markets.clone(), Arc::new(clock.clone()), 20),
             Arc::clone(world),
         );
         let run = CurrentRun::default();
@@ -213,7 +208,14 @@ async fn live(
     current.set(Some(run));
     let recovered = recover(&store, run.epoch).await;
     world.with(|core| {
-        note!(core, run.epoch, "{:>10} r{} begins run {}: {recovered:?} recovered", world.now(), who.replica, run.epoch);
+        note!(
+            core,
+            run.epoch,
+            "{:>10} r{} begins run {}: {recovered:?} recovered",
+            world.now(),
+            who.replica,
+            run.epoch
+        );
     });
     let beating = Arc::clone(&world);
     tokio::spawn(async move {
@@ -236,7 +238,13 @@ async fn live(
         let done = worker.tick().await;
         let wait = world.with(|core| {
             if let Err(error) = &done {
-                note!(core, 3, "{:>10} r{} worker: {error}", world.now(), who.replica);
+                note!(
+                    core,
+                    3,
+                    "{:>10} r{} worker: {error}",
+                    world.now(),
+                    who.replica
+                );
             }
             core.rng.range(150_000, 900_000)
         });

@@ -56,16 +56,35 @@ async fn admit(world: &Arc<World>, who: Who, till: Till, order: Order) {
             .await;
         }
         Ok(Admission::Replay(replay)) => world.with(|core| {
-            note!(core, 11, "{:>10} r{} replays {:?}", world.now(), who.replica, replay.status.id);
+            note!(
+                core,
+                11,
+                "{:>10} r{} replays {:?}",
+                world.now(),
+                who.replica,
+                replay.status.id
+            );
             let asked = core.books.payments.get(&replay.status.id);
             if asked.is_none_or(|row| row.request != request) {
                 core.violate(16, || {
-                    format!("another request is given the stored answer of {:?}", replay.status.id)
+                    format!(
+                        "another request is given the stored answer of {:?}",
+                        replay.status.id
+                    )
                 });
             }
         }),
         Err(error) => world.with(|core| {
-            note!(core, 12, "{:>10} r{} refuses payer {}: {:?} {}", world.now(), who.replica, order.payer, error.code, error.message);
+            note!(
+                core,
+                12,
+                "{:>10} r{} refuses payer {}: {:?} {}",
+                world.now(),
+                who.replica,
+                order.payer,
+                error.code,
+                error.message
+            );
             let duplicate = matches!(
                 error.code,
                 ErrorCode::DuplicateSettlement
@@ -99,11 +118,21 @@ async fn admit(world: &Arc<World>, who: Who, till: Till, order: Order) {
 fn begin(world: &World, who: Who, order: &Order, id: PaymentId) {
     world.with(|core| {
         core.admitted += 1;
-        note!(core, 13, "{:>10} r{} admits {id:?} of payer {} ({}), worst {}, replayed {:?}", world.now(), who.replica, order.payer, match order.authorization {
-            Authorization::Allowance(_) => "allowance",
-            Authorization::Once(_) => "once",
-            Authorization::Exact(_) => "exact",
-        }, order.worst, order.replayed);
+        note!(
+            core,
+            13,
+            "{:>10} r{} admits {id:?} of payer {} ({}), worst {}, replayed {:?}",
+            world.now(),
+            who.replica,
+            order.payer,
+            match order.authorization {
+                Authorization::Allowance(_) => "allowance",
+                Authorization::Once(_) => "once",
+                Authorization::Exact(_) => "exact",
+            },
+            order.worst,
+            order.replayed
+        );
         let served = Served {
             by: Some(who),
             ..Served::default()
@@ -145,17 +174,20 @@ impl Serving<'_> {
             let payer = payer.clone();
             let purse = core.chain.state().purses[self.order.payer].clone();
             let act = payer.void(&self.order.authorization, &purse, &mut core.rng);
-            note!(core, 14, "{:>10} payer {} does {act:?}", self.world.now(), self.order.payer);
+            note!(
+                core,
+                14,
+                "{:>10} payer {} does {act:?}",
+                self.world.now(),
+                self.order.payer
+            );
             core.chain.act(act);
         });
     }
 
     async fn run(&self, mut hold: impl Hold) {
         let id = hold.id();
-        let (cap, step) = (
-            units(hold.cap()),
-            self.world.with(|core| core.setting.step),
-        );
+        let (cap, step) = (units(hold.cap()), self.world.with(|core| core.setting.step));
         // The upstream is asked, and may fail, while the reservation is on its way to the disk.
         self.wait(1_000, 200_000).await;
         if hold.durable().await.is_err() {
@@ -225,9 +257,17 @@ impl Serving<'_> {
             if let Some(served) = core.served.get_mut(&id) {
                 served.delivered = metered;
             }
-            note!(core, metered, "{:>10} r{} has delivered {metered} of {id:?}", world.now(), self.who.replica);
+            note!(
+                core,
+                metered,
+                "{:>10} r{} has delivered {metered} of {id:?}",
+                world.now(),
+                self.who.replica
+            );
             if !core.books.payments.contains_key(&id) {
-                core.violate(20, || format!("{id:?} is delivered, and the ledger does not know it"));
+                core.violate(20, || {
+                    format!("{id:?} is delivered, and the ledger does not know it")
+                });
             }
         });
     }
@@ -239,7 +279,13 @@ impl Serving<'_> {
             if let Some(served) = core.served.get_mut(&id) {
                 served.told = Some(charge);
             }
-            note!(core, charge, "{:>10} r{} tells {id:?} that {charge} are paid", world.now(), self.who.replica);
+            note!(
+                core,
+                charge,
+                "{:>10} r{} tells {id:?} that {charge} are paid",
+                world.now(),
+                self.who.replica
+            );
             let booked = core
                 .books
                 .payments

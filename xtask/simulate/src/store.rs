@@ -7,7 +7,8 @@ use tollgate_ledger::{
     RowKind, Run, Store, StoreError, Totals,
 };
 use tollgate_payment::{
-    BatchId, BatchRow, Command, Decision, Entry, PaymentRow, PaymentState, Refusal, Row, RowSet, Rows,
+    BatchId, BatchRow, Command, Decision, Entry, PaymentRow, PaymentState, Refusal, Row, RowSet,
+    Rows,
 };
 use tollgate_x402::{B256, PaymentId, Timestamp};
 
@@ -122,9 +123,7 @@ impl Server {
             let missing = core
                 .served
                 .iter()
-                .find(|(id, served)| {
-                    served.delivered > 0 && !core.books.payments.contains_key(*id)
-                })
+                .find(|(id, served)| served.delivered > 0 && !core.books.payments.contains_key(*id))
                 .map(|(id, served)| (*id, served.delivered));
             if let Some((id, delivered)) = missing {
                 core.violate(20, || {

@@ -330,7 +330,11 @@ impl Core {
     pub(crate) fn violate(&mut self, invariant: u8, text: impl FnOnce() -> String) {
         if self.violation.is_none() {
             let text = text();
-            note!(self, u64::from(invariant), "VIOLATION of {invariant}: {text}");
+            note!(
+                self,
+                u64::from(invariant),
+                "VIOLATION of {invariant}: {text}"
+            );
             self.violation = Some(Violation { invariant, text });
         }
     }

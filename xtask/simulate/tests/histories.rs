@@ -43,10 +43,17 @@ fn every_seeded_bug_has_a_name_of_its_own_and_is_in_the_book() {
     let book = include_str!("../../../docs/simulator.md");
     let mut names: Vec<_> = Mutant::ALL.iter().map(|bug| bug.name()).collect();
     for name in &names {
-        assert!(book.contains(&format!("| `{name}` |")), "{name} is not in the book");
+        assert!(
+            book.contains(&format!("| `{name}` |")),
+            "{name} is not in the book"
+        );
     }
     let told = book.lines().filter(|line| line.starts_with("| `")).count();
-    assert_eq!(told, names.len(), "the book tells of bugs that are not there");
+    assert_eq!(
+        told,
+        names.len(),
+        "the book tells of bugs that are not there"
+    );
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), Mutant::ALL.len());

@@ -456,11 +456,7 @@ impl Chain {
 impl Block {
     fn settle(&mut self, tx: &Tx, from: Address, success: bool, effects: Effects) {
         let id = self.id();
-        let first: usize = self
-            .receipts
-            .iter()
-            .map(|receipt| receipt.logs.len())
-            .sum();
+        let first: usize = self.receipts.iter().map(|receipt| receipt.logs.len()).sum();
         let logs = effects
             .logs
             .into_iter()

@@ -50,7 +50,11 @@ impl SimNode {
     async fn travel(&self) -> Result<bool, NodeError> {
         let (wait, asked, answered) = self.world.network(self.place);
         self.world.pause(self.who, wait).await;
-        if asked { Ok(answered) } else { Err(NodeError::Timeout) }
+        if asked {
+            Ok(answered)
+        } else {
+            Err(NodeError::Timeout)
+        }
     }
 
     async fn ask_chain<T>(
@@ -65,7 +69,11 @@ impl SimNode {
             }
             ask(&mut core.chain, health.tip, &health)
         });
-        if answered { answer } else { Err(NodeError::Timeout) }
+        if answered {
+            answer
+        } else {
+            Err(NodeError::Timeout)
+        }
     }
 }
 
@@ -276,10 +284,9 @@ fn logs(chain: &Chain, tip: usize, filter: &serde_json::Value) -> serde_json::Va
     let mut found = Vec::new();
     for block in (from.max(1_000)..=to.min(newest)).filter_map(|number| chain.at(tip, number)) {
         for log in block.receipts.iter().flat_map(|receipt| &receipt.logs) {
-            let fits = topics
-                .iter()
-                .enumerate()
-                .all(|(place, topic)| topic.is_none_or(|topic| log.topics.get(place) == Some(&topic)));
+            let fits = topics.iter().enumerate().all(|(place, topic)| {
+                topic.is_none_or(|topic| log.topics.get(place) == Some(&topic))
+            });
             if fits && (addresses.is_empty() || addresses.contains(&log.address)) {
                 found.push(serde_json::json!({
                     "address": log.address,

@@ -490,7 +490,10 @@ impl State {
     }
 
     /// EIP-3009: anybody may bring it.
-    #[expect(clippy::too_many_arguments, reason = "the fields of one signed transfer")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the fields of one signed transfer"
+    )]
     pub(crate) fn authorized(
         &mut self,
         owner: Address,

@@ -64,7 +64,10 @@ impl Rail for SimRail {
                 Some(Mutant::FreshNonce | Mutant::RevertMeansLostFreshNonce)
             )
         {
-            let fresh = self.own.prepare(batch, nonce.saturating_add(1), None).await?;
+            let fresh = self
+                .own
+                .prepare(batch, nonce.saturating_add(1), None)
+                .await?;
             self.own.submit(&fresh).await;
         }
         let prepared = self.own.prepare(batch, nonce, above).await?;
