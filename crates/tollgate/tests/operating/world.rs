@@ -227,7 +227,7 @@ max_output_tokens = 64
             .build()
             .unwrap();
         let rpc = self.chain.rpc_url().unwrap();
-        let hash = runtime.block_on(async {
+        runtime.block_on(async {
             let chain = Chain::connect(ChainConfig::new(ChainId::DEV, [rpc]))
                 .await
                 .unwrap();
@@ -248,8 +248,7 @@ max_output_tokens = 64
             let within = Duration::from_secs(30);
             assert!(chain.finalized(raw.hash, within).await.unwrap().is_some());
             raw.hash
-        });
-        hash
+        })
     }
 }
 
