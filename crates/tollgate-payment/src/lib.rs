@@ -32,6 +32,6 @@ pub use refusal::{CreditBound, FundsBound, Refusal};
 pub use row::{
     AuthorizationRow, BatchItem, BatchRow, BatchState, Counter, ExposureRow, Halt, IdentifierRow,
     Instruction, Lease, Limit, LossReason, OutcomeRow, OwnerRow, PaymentRow, PaymentState, Permit,
-    ReleaseReason, Row, SignerRow, SpenderRow, StoredBody, Submission, View,
+    ReleaseReason, Row, Settled, SignerRow, SpenderRow, StoredBody, Submission, View,
 };
 pub use store::{Account, Command, Decision, Entry, RowSet, Rows};

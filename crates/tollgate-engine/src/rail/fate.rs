@@ -121,7 +121,8 @@ impl<W: Wallet> OwnRail<W> {
         {
             match self.paid_by(signed, state.block).await {
                 Ok(Some(paid)) => return Ok(Some(paid)),
-                Ok(None) => {}
+                // Nothing is found by a node that is behind, or before the transfer is final.
+                Ok(None) => return Ok(Some(ItemFate::Again(LossReason::Nonce))),
                 // A node that does not search now may do so later: the payer may well have paid.
                 Err(error) => {
                     tracing::warn!(%error, "who used a transfer's nonce cannot be searched for");
@@ -137,7 +138,7 @@ impl<W: Wallet> OwnRail<W> {
         {
             match self.permit2_paid_by(signed, state.block).await {
                 Ok(Some(paid)) => return Ok(Some(paid)),
-                Ok(None) => {}
+                Ok(None) => return Ok(Some(ItemFate::Again(LossReason::Nonce))),
                 Err(error) => {
                     tracing::warn!(%error, "who used a Permit2 nonce cannot be searched for");
                     return Ok(Some(ItemFate::Again(LossReason::Nonce)));

@@ -10,6 +10,7 @@ use crate::{
     refusal::Refusal,
     row::{
         BatchItem, BatchRow, BatchState, Counter, Limit, LossReason, PaymentRow, PaymentState, Row,
+        Settled,
     },
     store::{Account, Command, Decision, Entry, RowSet, Rows},
 };
@@ -262,13 +263,13 @@ impl Books<'_> {
                     payment.company = company.items.div_ceil(2);
                 }
             }
-            PaymentState::Final { .. } => {
+            PaymentState::Final { block, .. } => {
                 let charge = payment.charge;
-                self.close(&mut payment, charge, true)?;
+                self.close(&mut payment, charge, Some(block))?;
             }
             _ => {
                 let charge = payment.charge;
-                self.close(&mut payment, charge, false)?;
+                self.close(&mut payment, charge, None)?;
             }
         }
         payment.state = state.clone();
@@ -280,18 +281,18 @@ impl Books<'_> {
     /// Gives up what the payer has no money for, so that the rest can be settled.
     fn shorten(&mut self, payment: &mut PaymentRow, part: Amount) -> Result<(), Refusal> {
         let lost = difference(payment.charge, part, "a part is more than the whole")?;
-        self.close(payment, lost, false)?;
+        self.close(payment, lost, None)?;
         payment.charge = part;
         payment.short = sum(payment.short, lost)?;
         Ok(())
     }
 
-    /// Takes a charge, or what is lost of one, out of what is due.
+    /// Takes a charge that was paid in this block, or what is lost of one, out of what is due.
     fn close(
         &mut self,
         payment: &mut PaymentRow,
         amount: Amount,
-        paid: bool,
+        paid: Option<u64>,
     ) -> Result<(), Refusal> {
         let keys = payment.keys;
         let mut owner = self
@@ -300,14 +301,11 @@ impl Books<'_> {
             .cloned()
             .ok_or(Refusal::Missing("payer"))?;
         owner.due = difference(owner.due, amount, "a payer owes less than its charges")?;
-        if paid {
+        if let Some(block) = paid {
             owner.history.add(amount, self.now);
-            if let Some(view) = owner
-                .view
-                .as_mut()
-                .filter(|view| view.block < self.fate.block)
-            {
-                view.amount = view.amount.saturating_sub(amount);
+            owner.settled = Some(Settled::with(owner.settled, amount, block, self.now));
+            if let Some(view) = &mut owner.view {
+                view.settle(amount, block);
             }
         } else {
             owner.lost = sum(owner.lost, amount)?;
@@ -322,16 +320,14 @@ impl Books<'_> {
                 .cloned()
                 .ok_or(Refusal::Missing("spender"))?;
             spender.due = difference(spender.due, amount, "a spender owes less than its charges")?;
-            match &mut spender.limit {
-                Limit::Seen(Some(view)) if paid && view.block < self.fate.block => {
-                    // An unlimited allowance does not shrink; a view that is too low is only careful.
-                    view.amount = view.amount.saturating_sub(amount);
-                }
+            match (&mut spender.limit, paid) {
+                // An unlimited allowance does not shrink; a view that is too low is only careful.
+                (Limit::Seen(Some(view)), Some(block)) => view.settle(amount, block),
                 // The ceiling stood on this charge being drawn before the permit went in.
-                Limit::Counter(counter) if !paid && payment.generation < counter.generation => {
+                (Limit::Counter(counter), None) if payment.generation < counter.generation => {
                     counter.ceiling = counter.ceiling.saturating_sub(amount);
                 }
-                Limit::Seen(_) | Limit::Counter(_) => {}
+                (Limit::Seen(_) | Limit::Counter(_), _) => {}
             }
             self.rows.put(Row::Spender(spender));
         }
@@ -345,7 +341,7 @@ impl Books<'_> {
         let freed = payment.unproven.min(amount);
         exposure.used = difference(exposure.used, freed, "the exposure is below its payments'")?;
         payment.unproven = difference(payment.unproven, freed, "the unproven part is too small")?;
-        if !paid {
+        if paid.is_none() {
             // Who lent it to one address does not lend it again to the next.
             exposure.lost.add(freed, self.now);
         }
@@ -360,7 +356,7 @@ impl Books<'_> {
                 amount,
             });
         };
-        if paid {
+        if paid.is_some() {
             entry(Account::Treasury, Account::PayerDue);
             entry(Account::RevenuePending, Account::RevenueFinal);
         } else {

@@ -10,7 +10,7 @@ use crate::{
     refusal::{CreditBound, FundsBound, Refusal},
     row::{
         AuthorizationRow, Counter, ExposureRow, IdentifierRow, Limit, OwnerRow, PaymentRow,
-        PaymentState, Permit, Row, SpenderRow, View,
+        PaymentState, Permit, Row, Settled, SpenderRow, View,
     },
     store::{Account, Command, Decision, Entry, RowSet, Rows},
 };
@@ -138,7 +138,7 @@ impl Command for Reserve {
         self.learn_balance(&mut owner, now)?;
         let generation = match &mut spender {
             None => 0,
-            Some(spender) => self.learn_spender(spender, now)?,
+            Some(spender) => self.learn_spender(spender, owner.settled, now)?,
         };
 
         let money = self.affordable(&owner, spender.as_ref())?;
@@ -263,9 +263,16 @@ impl Reserve {
     /// Takes the chain's word on the balance, or makes sure that the last one is fresh.
     fn learn_balance(&self, owner: &mut OwnerRow, now: Timestamp) -> Result<(), Refusal> {
         match (&self.funds, &owner.view) {
-            (Some(funds), known) if known.is_none_or(|view| view.block <= funds.block) => {
+            (Some(funds), known)
+                if known.is_none_or(|view| view.block <= funds.block)
+                    // What is final is not held any more: a reading from before it would show that money once more.
+                    && owner.settled.is_none_or(|last| last.block <= funds.block) =>
+            {
                 owner.view = Some(View {
                     amount: funds.balance,
+                    doubt: owner
+                        .settled
+                        .map_or(Amount::ZERO, |last| last.doubt(funds.at)),
                     block: funds.block,
                     at: funds.at,
                 });
@@ -281,7 +288,12 @@ impl Reserve {
     }
 
     /// Takes the chain's word on the spender; returns the counter's generation.
-    fn learn_spender(&self, spender: &mut SpenderRow, now: Timestamp) -> Result<u32, Refusal> {
+    fn learn_spender(
+        &self,
+        spender: &mut SpenderRow,
+        settled: Option<Settled>,
+        now: Timestamp,
+    ) -> Result<u32, Refusal> {
         let due = spender.due;
         match (&mut spender.limit, &self.authorization) {
             (Limit::Seen(view), Authorization::Once(_) | Authorization::Exact(_)) => {
@@ -297,6 +309,7 @@ impl Reserve {
                     ) if known.is_none_or(|view| view.block <= *block) => {
                         *view = Some(View {
                             amount: *allowance,
+                            doubt: settled.map_or(Amount::ZERO, |last| last.doubt(*at)),
                             block: *block,
                             at: *at,
                         });
@@ -350,13 +363,16 @@ impl Reserve {
         owner: &OwnerRow,
         spender: Option<&SpenderRow>,
     ) -> Result<Amount, Refusal> {
-        let balance = owner.view.map_or(Amount::ZERO, |view| view.amount);
-        let balance = balance.saturating_sub(owner.held).saturating_sub(owner.due);
+        let balance = owner
+            .view
+            .map_or(Amount::ZERO, |view| view.sure())
+            .saturating_sub(owner.held)
+            .saturating_sub(owner.due);
         let mut money = (balance, FundsBound::Balance);
         if let Some(spender) = spender {
             let left = match &spender.limit {
                 Limit::Seen(view) => view
-                    .map_or(Amount::ZERO, |view| view.amount)
+                    .map_or(Amount::ZERO, |view| view.sure())
                     .saturating_sub(spender.held)
                     .saturating_sub(spender.due),
                 Limit::Counter(counter) => counter.left(spender.held, spender.due),
@@ -371,6 +387,13 @@ impl Reserve {
             money = (self.authorization.cap(), FundsBound::Authorization);
         }
         let (available, bound) = money;
+        let doubtful = |view: &Option<View>| view.is_some_and(|view| !view.doubt.is_zero());
+        let doubt = doubtful(&owner.view)
+            || spender.is_some_and(|spender| matches!(&spender.limit, Limit::Seen(view) if doubtful(view)));
+        if doubt && available < self.worst && self.funds.is_none() {
+            // A look at the chain may show more.
+            return Err(Refusal::FundsNeeded);
+        }
         if available < self.least {
             return Err(Refusal::Insufficient {
                 bound,
@@ -432,6 +455,7 @@ impl OwnerRow {
             view: None,
             history: Default::default(),
             lost: Amount::ZERO,
+            settled: None,
             blocked: None,
         }
     }
