@@ -457,8 +457,18 @@ impl Store for SimStore {
                 rows.filter(serving).cloned().collect()
             }));
         }
-        self.look(move |store: MemoryStore| now(store.abandoned(epoch)))
-            .await?
+        let abandoned = self
+            .look(move |store: MemoryStore| now(store.abandoned(epoch)))
+            .await?;
+        // A run that was taken for dead is a crash to those whom it serves, whether its gateway knows it yet or not.
+        self.world.with(|core| {
+            for row in abandoned.iter().flatten() {
+                if let Some(served) = core.served.get_mut(&row.keys.id) {
+                    served.broken |= !served.ended;
+                }
+            }
+        });
+        abandoned
     }
 
     async fn undecided(&self) -> Result<Vec<BatchRow>, StoreError> {
@@ -480,13 +490,22 @@ impl Store for SimStore {
     async fn renew(&self, epoch: u64) -> Result<bool, StoreError> {
         self.gone().await;
         self.check()?;
-        now(self.live().renew(epoch))
+        let alive = now(self.live().renew(epoch))?;
+        if self.own.is_none() {
+            // A sign of life is a commit of its own: a group that is undone does not undo it.
+            now(self.disk().renew(epoch))?;
+        }
+        Ok(alive)
     }
 
     async fn end_run(&self, epoch: u64) -> Result<(), StoreError> {
         self.gone().await;
         self.check()?;
-        now(self.live().end_run(epoch))
+        now(self.live().end_run(epoch))?;
+        if self.own.is_none() {
+            now(self.disk().end_run(epoch))?;
+        }
+        Ok(())
     }
 
     async fn prune(&self, limit: usize) -> Result<usize, StoreError> {

@@ -105,7 +105,7 @@ impl Command for Claim {
                     signed: signed.clone(),
                     payment: *keys,
                 }),
-                Authorization::Allowance(_) => {
+                Authorization::Allowance(signed) => {
                     let key = keys.spender_key().ok_or(Refusal::Missing("spender"))?;
                     let draw = match draws.entry(key) {
                         Entry::Occupied(entry) => entry.into_mut(),
@@ -115,7 +115,7 @@ impl Command for Claim {
                                 .ok_or(Refusal::Missing("spender"))?,
                         )),
                     };
-                    if !draw.add(&mut items, &mut payment, attempts, room, self)? {
+                    if !draw.add(&mut items, &mut payment, attempts, signed, room, self)? {
                         continue;
                     }
                 }
@@ -185,6 +185,13 @@ impl Counter {
     }
 }
 
+/// Whether two permits are of one nonce: one of them can be submitted, and stands for both.
+fn same_nonce(one: &Option<Allowance>, other: &Option<Allowance>) -> bool {
+    one.as_ref()
+        .zip(other.as_ref())
+        .is_some_and(|(one, other)| one.nonce == other.nonce)
+}
+
 /// What a batch draws of one counter.
 struct Draw {
     row: SpenderRow,
@@ -210,15 +217,21 @@ impl Draw {
         items: &mut Vec<BatchItem>,
         payment: &mut PaymentRow,
         attempts: u32,
+        signed: &Allowance,
         room: bool,
         claim: &Claim,
     ) -> Result<bool, Refusal> {
         let Limit::Counter(counter) = &mut self.row.limit else {
             return Err(Refusal::Books("an allowance without a counter"));
         };
-        let permit = counter.pending(payment).cloned();
+        let mut permit = counter.pending(payment).cloned();
         if permit.is_some() && !counter.caught_up() {
             return Ok(false);
+        }
+        if attempts > 0 && payment.generation < counter.generation && claim.settler.is_some() {
+            // A reorganization may have taken the permit out that this charge was made on, after its successor was
+            // signed. Where the chain has it still, to submit it again does nothing.
+            permit = Some(signed.clone());
         }
         let alone = attempts >= ALONE_AFTER;
         let last = match self.item.and_then(|place| items.get_mut(place)) {
@@ -232,7 +245,7 @@ impl Draw {
                 payments,
                 permit: first,
                 ..
-            }) if !alone && !self.alone && (permit.is_none() || first.is_some()) => {
+            }) if !alone && !self.alone && (permit.is_none() || same_nonce(first, &permit)) => {
                 Some((to, payments))
             }
             _ => None,
