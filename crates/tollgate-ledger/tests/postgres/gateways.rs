@@ -1,6 +1,12 @@
 //! Several gateways on one ledger.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use tokio::task::JoinSet;
 use tollgate_ledger::{
@@ -150,15 +156,25 @@ fn a_connection_that_is_lost_at_any_moment_loses_nothing_and_doubles_nothing() {
             .unwrap();
         tokio::spawn(connection);
         let mut tasks = JoinSet::new();
+        // A machine cuts and commits as fast as it can: the callers go on until enough of both has happened.
+        let (cuts, commits) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         for caller in 0..16u64 {
             let store = store.clone();
+            let (cuts, commits) = (Arc::clone(&cuts), Arc::clone(&commits));
             tasks.spawn(async move {
                 let mut told = Vec::new();
-                for round in 0..150u64 {
-                    let id = caller * 1000 + round;
+                for round in 0..1_500u64 {
+                    let id = caller * 10_000 + round;
                     let who = (payer((id % 7) as u8), Kind::Once, id);
                     let command = reserve(id, who, 100, 50, 1_000_000_000, now());
-                    told.push((id, store.transact(command).await.map(drop)));
+                    let answer = store.transact(command).await.map(drop);
+                    if answer.is_ok() {
+                        commits.fetch_add(1, Ordering::Relaxed);
+                    }
+                    told.push((id, answer));
+                    if cuts.load(Ordering::Relaxed) >= 8 && commits.load(Ordering::Relaxed) >= 200 {
+                        break;
+                    }
                 }
                 told
             });
@@ -169,7 +185,10 @@ fn a_connection_that_is_lost_at_any_moment_loses_nothing_and_doubles_nothing() {
         while !tasks.is_empty() {
             tokio::select! {
                 done = tasks.join_next() => told.extend(done.unwrap().unwrap()),
-                ended = client.query(CUT, &values) => cut += ended.unwrap().len(),
+                ended = client.query(CUT, &values) => {
+                    cut += ended.unwrap().len();
+                    cuts.store(cut, Ordering::Relaxed);
+                }
             }
         }
         let (mut kept, mut undone) = (0, 0);
