@@ -190,6 +190,28 @@ fn a_permit_is_shown_after_the_charges_before_it_are_final() {
 }
 
 #[test]
+fn a_charge_that_failed_takes_along_the_permit_that_it_was_made_on() {
+    let mut ledger = Ledger::default();
+    let first = ledger.charge(1, 0);
+    // The chain has the first permit, the payer signs the next; then a reorganization takes the first one out.
+    let _second = ledger.charge(1, 1);
+    let permits = |items: &[BatchItem]| -> Vec<Option<U256>> {
+        items
+            .iter()
+            .map(|item| match item {
+                BatchItem::Allowance { permit, .. } => permit.as_ref().map(|permit| permit.nonce),
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    };
+    let items = ledger.claim(vec![first]);
+    assert_eq!(permits(&items), [None]);
+    ledger.conclude(ItemFate::Again(tollgate_payment::LossReason::Allowance));
+    let items = ledger.claim(vec![first]);
+    assert_eq!(permits(&items), [Some(U256::ZERO)]);
+}
+
+#[test]
 fn charges_that_fail_together_twice_are_items_of_their_own() {
     let mut ledger = Ledger::default();
     let payments = vec![ledger.charge(1, 0), ledger.charge(1, 0)];

@@ -389,7 +389,9 @@ impl Reserve {
         let (available, bound) = money;
         let doubtful = |view: &Option<View>| view.is_some_and(|view| !view.doubt.is_zero());
         let doubt = doubtful(&owner.view)
-            || spender.is_some_and(|spender| matches!(&spender.limit, Limit::Seen(view) if doubtful(view)));
+            || spender.is_some_and(
+                |spender| matches!(&spender.limit, Limit::Seen(view) if doubtful(view)),
+            );
         if doubt && available < self.worst && self.funds.is_none() {
             // A look at the chain may show more.
             return Err(Refusal::FundsNeeded);

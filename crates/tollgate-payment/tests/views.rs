@@ -1,0 +1,189 @@
+//! What a reading of the chain is worth beside settlements that become final.
+
+use tollgate_payment::{
+    AuthorizationKey, BatchId, Command, Credit, ExposureKey, FundsBound, OwnerKey, PaymentKeys,
+    Refusal, Rows, SignerKey,
+    command::{Claim, Commit, Conclude, Fate, Funds, ItemFate, Reservation, Reserve, SpenderFunds},
+};
+use tollgate_x402::{
+    Address, Amount, Authorization, B256, ChainId, Eip3009, Exact, PaymentId, Signature65,
+    Timestamp, U256,
+};
+
+const TOKEN: Address = Address::repeat_byte(0x55);
+const SELLER: Address = Address::repeat_byte(0x5e);
+const OWNER: Address = Address::repeat_byte(0x01);
+
+/// One payer and its seller.
+struct World {
+    rows: Rows,
+    ids: u128,
+    now: Timestamp,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            rows: Rows::default(),
+            ids: 0,
+            now: Timestamp(1_000_000),
+        }
+    }
+
+    fn apply<C: Command>(&mut self, command: &C) -> Result<C::Outcome, Refusal> {
+        let decision = command.decide(&self.rows, self.now)?;
+        for row in decision.writes {
+            self.rows.put(row);
+        }
+        Ok(decision.outcome)
+    }
+
+    /// What the chain says now, at this block.
+    fn read(&self, block: u64, balance: u64) -> Option<Funds> {
+        Some(Funds {
+            block,
+            at: self.now,
+            balance: Amount::from(balance),
+            spender: SpenderFunds::None,
+        })
+    }
+
+    /// A payment of 60.
+    fn ask(&mut self, funds: Option<Funds>) -> Result<(PaymentKeys, Reservation), Refusal> {
+        self.ids += 1;
+        let nonce = B256::from(U256::from(self.ids));
+        let keys = PaymentKeys {
+            id: PaymentId::from_random(self.ids.to_be_bytes()),
+            owner: OwnerKey {
+                chain: ChainId::DEV,
+                token: TOKEN,
+                owner: OWNER,
+            },
+            spender: None,
+            authorization: AuthorizationKey::Claim {
+                chain: ChainId::DEV,
+                verifying: TOKEN,
+                owner: OWNER,
+                nonce: U256::from_be_bytes(nonce.0),
+            },
+            exposure: ExposureKey {
+                chain: ChainId::DEV,
+                token: TOKEN,
+                slice: 0,
+            },
+        };
+        let one = B256::with_last_byte(1);
+        let price = Amount::from(60u64);
+        let reserve = Reserve {
+            keys,
+            authorization: Authorization::Exact(Exact::Eip3009(Eip3009 {
+                chain: ChainId::DEV,
+                token: TOKEN,
+                owner: OWNER,
+                to: SELLER,
+                value: price,
+                valid_after: Timestamp(0),
+                valid_before: self.now.plus(3_600),
+                nonce,
+                signature: Signature65::new(one, one, false).unwrap(),
+            })),
+            digest: nonce,
+            request: nonce,
+            worst: price,
+            least: price,
+            identifier: None,
+            memo: String::new(),
+            epoch: 1,
+            credit: Credit::for_dollar(Amount::from(1_000_000u64)),
+            funds,
+        };
+        self.apply(&reserve).map(|reservation| (keys, reservation))
+    }
+
+    /// The payment is settled, finally, in this block.
+    fn settle(&mut self, keys: PaymentKeys, block: u64) {
+        let commit = Commit {
+            keys,
+            used: Some(Amount::from(60u64)),
+            memo: None,
+            answer: None,
+        };
+        self.apply(&commit).unwrap();
+        self.ids += 1;
+        let claim = Claim {
+            batch: BatchId(self.ids),
+            signer: SignerKey {
+                chain: ChainId::DEV,
+                operator: SELLER,
+            },
+            settler: Some(SELLER),
+            payments: vec![keys],
+            undecided: 8,
+        };
+        let batch = self.apply(&claim).unwrap().unwrap();
+        let fate = Fate {
+            transaction: Some(B256::ZERO),
+            block,
+            items: vec![ItemFate::Paid],
+        };
+        let conclude = Conclude {
+            batch,
+            fate,
+            attempts: 4,
+        };
+        self.apply(&conclude).unwrap();
+    }
+}
+
+#[test]
+fn what_becomes_final_at_or_below_a_readings_block_is_held_against_it_until_the_chain_is_read_again()
+ {
+    let mut world = World::new();
+    let (first, _) = world.ask(world.read(10, 100)).unwrap();
+    // The block of the reading may be of a fork that was given up, in which the settlement was not.
+    world.settle(first, 9);
+    assert_eq!(world.ask(None).unwrap_err(), Refusal::FundsNeeded);
+    world.now = world.now.plus(1);
+    let poor = world.ask(world.read(12, 40)).unwrap_err();
+    let FundsBound::Balance = (match poor {
+        Refusal::Insufficient { bound, .. } => bound,
+        other => panic!("{other:?}"),
+    }) else {
+        panic!("another bound")
+    };
+    let (_, reservation) = world.ask(world.read(12, 100)).unwrap();
+    assert_eq!(reservation.reserved, Amount::from(60u64));
+}
+
+#[test]
+fn a_payer_with_enough_for_both_is_not_looked_up_again() {
+    let mut world = World::new();
+    let (first, _) = world.ask(world.read(10, 120)).unwrap();
+    world.settle(first, 9);
+    world.ask(None).unwrap();
+}
+
+#[test]
+fn a_reading_from_before_the_newest_final_settlement_counts_for_nothing() {
+    let mut world = World::new();
+    let (first, _) = world.ask(world.read(10, 1_000)).unwrap();
+    world.settle(first, 20);
+    world.now = world.now.plus(10);
+    let late = world.read(15, 1_000);
+    assert_eq!(world.ask(late).unwrap_err(), Refusal::FundsNeeded);
+    world.ask(world.read(20, 940)).unwrap();
+}
+
+#[test]
+fn a_reading_of_the_second_in_which_a_settlement_became_final_may_not_have_it() {
+    let mut world = World::new();
+    let (first, _) = world.ask(world.read(10, 100)).unwrap();
+    // Read before it became final, and brought in after.
+    let raced = world.read(25, 100);
+    world.settle(first, 20);
+    let refused = world.ask(raced).unwrap_err();
+    assert!(
+        matches!(refused, Refusal::Insufficient { available, .. } if available == Amount::from(40u64)),
+        "{refused:?}"
+    );
+}
