@@ -1,7 +1,12 @@
 //! A whole seller over a real EVM, as `tollgate serve` assembles it: gateway, till, SQLite ledger, reader of the chain,
 //! settlement worker. The worker's ticks are the test's, so that nothing depends on a pace.
 
-use std::{convert::Infallible, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{Request, Response, request::Parts};
@@ -22,13 +27,13 @@ use tollgate_engine::{
 use tollgate_gateway::{
     Gateway, GatewayConfig, Limits, ModelConfig, Receipts, ReceiptsError, Tokenizer,
 };
-use tollgate_ledger::{SqliteStore, Store};
+use tollgate_ledger::{OpenError, SqliteStore, Store};
 use tollgate_payment::{
     Ask, Credit, Permit2Terms, Pricing, Retention, SignerKey, Terms, command::Charge,
 };
 use tollgate_price::{DollarRates, Rates};
 use tollgate_server::{Bounds, BoxError, Drain, Ending, Meter, PaywallLayer, Tariff, Unpriced};
-use tollgate_x402::{Address, Amount, B256, PaymentId, PaymentStatus, ResourceInfo};
+use tollgate_x402::{Address, Amount, B256, Clock, PaymentId, PaymentStatus, ResourceInfo};
 use tower::{Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
 
 use super::{
@@ -160,13 +165,26 @@ impl World {
         this
     }
 
+    /// Opens the ledger, once the tasks of the process before have let it go.
+    async fn unlocked(ledger: &Path, id: B256, clock: Arc<dyn Clock>) -> SqliteStore {
+        let patience = Instant::now() + Duration::from_secs(20);
+        loop {
+            match SqliteStore::open(ledger, id, Arc::clone(&clock)) {
+                Err(OpenError::Locked { .. }) if Instant::now() < patience => {
+                    tokio::task::yield_now().await;
+                }
+                opened => return opened.unwrap(),
+            }
+        }
+    }
+
     async fn open(chain: Backend, setup: Setup, ledger: PathBuf, upstream: Arc<Script>) -> Self {
         Tokenizer::load_blocking();
         let reader = Chain::connect(ChainConfig::new(chain.chain_id, [chain.url.clone()]))
             .await
             .unwrap();
         let clock = Arc::clone(&chain.clock);
-        let store = SqliteStore::open(&ledger, setup.ledger_id, clock.clone()).unwrap();
+        let store = Self::unlocked(&ledger, setup.ledger_id, clock.clone()).await;
         let domain = TokenDomain::new("World Liberty Financial USD", "1", chain.chain_id, USD1);
         let treasury = DEV_ACCOUNTS[TREASURY].address;
         let pay_to = if setup.settler {
