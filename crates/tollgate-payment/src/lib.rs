@@ -20,6 +20,7 @@ pub mod port;
 mod refusal;
 mod row;
 mod store;
+mod view;
 
 pub use history::{DailySums, PaidHistory};
 pub use key::{
@@ -32,6 +33,7 @@ pub use refusal::{CreditBound, FundsBound, Refusal};
 pub use row::{
     AuthorizationRow, BatchItem, BatchRow, BatchState, Counter, ExposureRow, Halt, IdentifierRow,
     Instruction, Lease, Limit, LossReason, OutcomeRow, OwnerRow, PaymentRow, PaymentState, Permit,
-    ReleaseReason, Row, Settled, SignerRow, SpenderRow, StoredBody, Submission, View,
+    ReleaseReason, Row, SignerRow, SpenderRow, StoredBody, Submission,
 };
 pub use store::{Account, Command, Decision, Entry, RowSet, Rows};
+pub use view::{Settled, View};

@@ -10,9 +10,9 @@ use crate::{
     refusal::Refusal,
     row::{
         BatchItem, BatchRow, BatchState, Counter, Limit, LossReason, PaymentRow, PaymentState, Row,
-        Settled,
     },
     store::{Account, Command, Decision, Entry, RowSet, Rows},
+    view::Settled,
 };
 
 /// What the finalized chain says of a batch.

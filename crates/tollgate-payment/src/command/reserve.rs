@@ -10,9 +10,10 @@ use crate::{
     refusal::{CreditBound, FundsBound, Refusal},
     row::{
         AuthorizationRow, Counter, ExposureRow, IdentifierRow, Limit, OwnerRow, PaymentRow,
-        PaymentState, Permit, Row, Settled, SpenderRow, View,
+        PaymentState, Permit, Row, SpenderRow,
     },
     store::{Account, Command, Decision, Entry, RowSet, Rows},
+    view::{Settled, View},
 };
 
 /// What the chain says of a payer, at one block.
