@@ -21,7 +21,7 @@ use crate::{
     ordeal,
     place::{Place, with_store},
     process::{End, Seller},
-    seller::{Ahead, Life, market},
+    seller::{Ahead, Life, connect, market},
     site::{POINTS, Point, Site},
     work,
 };
@@ -176,7 +176,7 @@ impl<'a> History<'a> {
     }
 
     pub(crate) async fn chain(&self) -> anyhow::Result<Chain> {
-        Ok(Chain::connect(ChainConfig::new(ChainId::DEV, [self.life.rpc.clone()])).await?)
+        connect(ChainConfig::new(ChainId::DEV, [self.life.rpc.clone()])).await
     }
 
     /// Holds everything against everything.

@@ -153,12 +153,22 @@ pub(crate) fn market(life: &Life) -> Market {
     }
 }
 
+/// Tries a few times: a busy machine may keep the chain from answering for a while, and that is not what is tried here.
+pub(crate) async fn connect(config: ChainConfig) -> anyhow::Result<Chain> {
+    for _ in 0..5 {
+        if let Ok(chain) = Chain::connect(config.clone()).await {
+            return Ok(chain);
+        }
+    }
+    Ok(Chain::connect(config).await?)
+}
+
 async fn sell<S: Store>(life: &Life, store: S) -> anyhow::Result<()> {
     let journal = Journal::open(&life.journal)?;
     let trigger = Arc::new(Trigger::new(life.dies, life.sleeps, journal.clone()));
     let mut config = ChainConfig::new(ChainId::DEV, [life.rpc.clone()]);
     config.block_time = POLL;
-    let chain = Chain::connect(config).await?;
+    let chain = connect(config).await?;
     let clock: Arc<dyn Clock> = Arc::new(Ahead(life.ahead));
     let store = MortalStore {
         inner: store,
