@@ -31,9 +31,10 @@ impl Devchain {
             block_time: Duration::from_millis(self.block_time),
         };
         let world = DevWorld::start(&options).await?;
+        let stop = shutdown();
         say!("{}", world.introduction()?);
         say!("Stop it with Ctrl-C.");
-        shutdown().await;
+        stop.await;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -85,6 +85,7 @@ impl Serve {
         world: Option<DevWorld>,
     ) -> anyhow::Result<ExitCode> {
         let seller = Seller::open(&plan).await?;
+        let stop = shutdown();
         if self.json {
             say!("{}", ready_line(&plan, &seller, world.as_ref()));
         } else {
@@ -95,8 +96,7 @@ impl Serve {
         config.drain = plan.drain;
         #[cfg(unix)]
         let admin = hear(&plan, &seller);
-        let drained =
-            tollgate_gateway::serve(listener, seller.gateway.clone(), config, shutdown()).await;
+        let drained = tollgate_gateway::serve(listener, seller.gateway.clone(), config, stop).await;
         #[cfg(unix)]
         drop(admin);
         seller.close().await;
@@ -212,20 +212,27 @@ fn introduce(plan: &Plan, seller: &Seller, world: Option<&DevWorld>) -> anyhow::
     Ok(())
 }
 
-/// Resolves at SIGTERM or Ctrl-C.
-pub(crate) async fn shutdown() {
-    let interrupt = tokio::signal::ctrl_c();
+/// Resolves at SIGTERM or Ctrl-C. They are heard from the call on, not from the first poll: a program that has said that it
+/// is ready can be ended in good order.
+pub(crate) fn shutdown() -> impl Future<Output = ()> + Send + 'static {
     #[cfg(unix)]
-    {
+    let terminate = {
         use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+        (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        )
+    };
+    async move {
+        #[cfg(unix)]
+        if let (Ok(mut terminate), Ok(mut interrupt)) = terminate {
             tokio::select! {
-                _ = interrupt => {}
+                _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
             return;
         }
+        // Without a handler the program is ended by the signal itself.
+        let _ = tokio::signal::ctrl_c().await;
     }
-    // Without a handler the program is ended by the signal itself.
-    let _ = interrupt.await;
 }

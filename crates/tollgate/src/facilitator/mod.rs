@@ -93,6 +93,7 @@ impl Facilitator {
     ) -> anyhow::Result<ExitCode> {
         let open = Open::new(&plan).await?;
         let url = format!("http://{}", listener.local_addr()?);
+        let stop = shutdown();
         if self.json {
             let rpc = plan.chain.rpc.first();
             let line = serde_json::json!({
@@ -110,7 +111,7 @@ impl Facilitator {
             open.service.clone(),
             plan.connections,
             plan.drain,
-            shutdown(),
+            stop,
         )
         .await;
         open.close().await;
