@@ -33,6 +33,9 @@ pub(crate) struct Crash {
 
 impl Crash {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        // Asked for before the build, which may put another file in its place.
+        let this = std::env::current_exe().context("the path of this program")?;
+        let this = this.to_str().context("a path that is not UTF-8")?;
         let build = if self.as_tested {
             "cargo build --quiet --workspace --all-features --all-targets"
         } else {
@@ -41,17 +44,15 @@ impl Crash {
         Cmd::new(build).run()?;
         conformance::OnAnvil::install()?;
         match &self.store {
-            Some(store) => self.command(store)?.run(),
-            None => self.both(),
+            Some(store) => self.command(this, store)?.run(),
+            None => self.both(this),
         }
     }
 
     /// What runs the histories of one kind of ledger, over a chain and a database of their own.
-    fn command(&self, store: &str) -> anyhow::Result<Cmd> {
+    fn command(&self, this: &str, store: &str) -> anyhow::Result<Cmd> {
         let program = target_dir().join("debug").join("tollgate-crash");
         let program = program.to_str().context("a path that is not UTF-8")?;
-        let this = std::env::current_exe().context("the path of this program")?;
-        let this = this.to_str().context("a path that is not UTF-8")?;
         let mut words = match store {
             "postgres" => vec!["postgres", "--", this, "anvil", "--", program],
             _ => vec!["anvil", "--", program],
@@ -73,9 +74,9 @@ impl Crash {
     }
 
     /// Both kinds at once, and what each said when it is done.
-    fn both(&self) -> anyhow::Result<()> {
+    fn both(&self, this: &str) -> anyhow::Result<()> {
         let running = ["sqlite", "postgres"].map(|store| {
-            let command = self.command(store).map(|command| command.command());
+            let command = self.command(this, store).map(|command| command.command());
             thread::spawn(move || anyhow::Ok(command?.output()?))
         });
         let mut failed = false;
