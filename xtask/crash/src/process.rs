@@ -141,7 +141,14 @@ impl Seller {
             status.signal() == Some(9),
             "a seller ended by itself: {status}"
         );
-        match Journal::read(&self.journal)?.last() {
+        // Other threads of a process that is dying may write a line after its last word.
+        let events = Journal::read(&self.journal)?;
+        let last = events
+            .iter()
+            .rev()
+            .take_while(|event| !matches!(event, Event::Life { .. }))
+            .find(|event| matches!(event, Event::Crash { .. }));
+        match last {
             Some(Event::Crash { site }) => Ok(End::Crashed(*site)),
             _ => bail!("a seller was killed by somebody else"),
         }
