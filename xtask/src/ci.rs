@@ -79,6 +79,7 @@ const STEPS: &[Step] = &[
     ),
     Step::new("contracts", "cargo xtask contracts --check"),
     Step::new("conformance", "cargo xtask conformance --as-tested"),
+    Step::new("crash", "cargo xtask crash --as-tested"),
     Step::new("fuzz", "cargo xtask fuzz --seconds 20"),
 ];
 
