@@ -4,7 +4,7 @@ use std::{
     fs::{File, OpenOptions},
     io::Write,
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::Context;
@@ -61,20 +61,31 @@ pub(crate) enum Event {
 
 /// The file. A line is one write, so that a process which dies leaves whole lines.
 #[derive(Clone)]
-pub(crate) struct Journal(Arc<File>);
+pub(crate) struct Journal(Arc<Mutex<File>>);
 
 impl Journal {
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self(Arc::new(file)))
+        Ok(Self(Arc::new(Mutex::new(file))))
     }
 
     /// Writes a line. A journal that cannot be written would make the books look wrong, which the parent sees.
     pub(crate) fn write(&self, event: &Event) {
+        drop(self.line(event));
+    }
+
+    /// Writes a line after which this process writes no other, from whatever thread.
+    pub(crate) fn write_last(&self, event: &Event) {
+        std::mem::forget(self.line(event));
+    }
+
+    fn line(&self, event: &Event) -> MutexGuard<'_, File> {
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(mut line) = serde_json::to_vec(event) {
             line.push(b'\n');
-            let _ = (&*self.0).write_all(&line);
+            let _ = file.write_all(&line);
         }
+        file
     }
 
     /// Everything in it.

@@ -141,14 +141,7 @@ impl Seller {
             status.signal() == Some(9),
             "a seller ended by itself: {status}"
         );
-        // Other threads of a process that is dying may write a line after its last word.
-        let events = Journal::read(&self.journal)?;
-        let last = events
-            .iter()
-            .rev()
-            .take_while(|event| !matches!(event, Event::Life { .. }))
-            .find(|event| matches!(event, Event::Crash { .. }));
-        match last {
+        match Journal::read(&self.journal)?.last() {
             Some(Event::Crash { site }) => Ok(End::Crashed(*site)),
             _ => bail!("a seller was killed by somebody else"),
         }

@@ -52,7 +52,7 @@ impl Trigger {
             // All threads stand still until SIGCONT.
             let _ = kill_process(getpid(), Signal::STOP);
         } else if before == Ok(1) {
-            self.journal.write(&Event::Crash { site });
+            self.journal.write_last(&Event::Crash { site });
             // Nothing runs after it in this thread, and no other thread is asked.
             let _ = kill_process(getpid(), Signal::KILL);
             loop {
