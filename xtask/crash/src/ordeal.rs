@@ -135,8 +135,11 @@ pub(crate) fn deposed(history: &mut History<'_>, dies: (Site, u32)) -> anyhow::R
     if history.life.place.is_shared() {
         let mut other = history.start(None)?;
         let began = std::time::Instant::now();
+        // It may come to its end before the paused one wakes up: the pause lasts all the same.
         while began.elapsed() < PAUSE {
-            ensure!(other.line(mining)?.is_some(), "the other settler ended");
+            if other.look(mining)? == Look::Ended {
+                std::thread::sleep(PAUSE.saturating_sub(began.elapsed()));
+            }
         }
         wake(&paused)?;
         let done = paused.end(mining)?;
