@@ -1,63 +1,27 @@
 //! What is wrong with a request itself: the one table of the service's errors.
 
-use core::fmt;
-
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use tollgate_x402::Json;
 
 use crate::AnswerBody;
 
-macro_rules! problems {
-    ($($variant:ident = $code:literal, $status:literal, $advice:literal;)*) => {
-        /// Why a request was not looked at. What is wrong with a *payment* is in the answers' `invalidReason` and
-        /// `errorReason`, with the codes of [`ErrorCode`](tollgate_x402::ErrorCode).
-        #[doc = include_str!("../ERRORS.md")]
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-        #[non_exhaustive]
-        pub enum ProblemCode {
-            $(#[doc = concat!("`", $code, "`: ", $advice)] $variant,)*
-        }
-
-        impl ProblemCode {
-            /// Every code, in the table's order.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
-
-            /// The code as it goes over the wire. It does not change between versions.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $code,)* }
-            }
-
-            /// The HTTP status.
-            pub const fn status(self) -> u16 {
-                match self { $(Self::$variant => $status,)* }
-            }
-
-            /// What the caller can do, in one sentence.
-            pub const fn advice(self) -> &'static str {
-                match self { $(Self::$variant => $advice,)* }
-            }
-        }
-    };
-}
-
-problems! {
-    InvalidRequest = "invalid_request", 400, "Send one JSON object with x402Version, paymentPayload and paymentRequirements, each key once.";
-    InvalidRequirements = "invalid_payment_requirements", 400, "Send the entry of accepts that you offered as paymentRequirements.";
-    Unauthorized = "unauthorized", 401, "Send your key as Authorization: Bearer KEY.";
-    PayToNotAllowed = "pay_to_not_allowed", 403, "Your key settles for other payees: ask the operator to add this payTo to it.";
-    NotFound = "not_found", 404, "Ask POST /verify, POST /settle, GET /supported or GET /health.";
-    MethodNotAllowed = "method_not_allowed", 405, "POST /verify and /settle, GET /supported and /health.";
-    RequestTimeout = "request_timeout", 408, "Send the whole body at once.";
-    RequestTooLarge = "request_too_large", 413, "Send less: a payment and its requirements are a few kilobytes.";
-    GasBudgetSpent = "gas_budget_spent", 429, "Your gas for this period is spent: ask again after Retry-After, with the same payment.";
-    InternalError = "internal_error", 500, "The facilitator failed; ask again with the same payment, never with a new one.";
-    Unavailable = "unavailable", 503, "The facilitator cannot work now and sent nothing: ask again after Retry-After, with the same payment.";
-}
-
-impl fmt::Display for ProblemCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+tollgate_x402::codes! {
+    /// Why a request was not looked at. What is wrong with a *payment* is in the answers' `invalidReason` and
+    /// `errorReason`, with the codes of [`ErrorCode`](tollgate_x402::ErrorCode).
+    #[doc = include_str!("../ERRORS.md")]
+    pub enum ProblemCode {
+        InvalidRequest = "invalid_request", 400, "Send one JSON object with x402Version, paymentPayload and paymentRequirements, each key once.";
+        InvalidRequirements = "invalid_payment_requirements", 400, "Send the entry of accepts that you offered as paymentRequirements.";
+        Unauthorized = "unauthorized", 401, "Send your key as Authorization: Bearer KEY.";
+        PayToNotAllowed = "pay_to_not_allowed", 403, "Your key settles for other payees: ask the operator to add this payTo to it.";
+        NotFound = "not_found", 404, "Ask POST /verify, POST /settle, GET /supported or GET /health.";
+        MethodNotAllowed = "method_not_allowed", 405, "POST /verify and /settle, GET /supported and /health.";
+        RequestTimeout = "request_timeout", 408, "Send the whole body at once.";
+        RequestTooLarge = "request_too_large", 413, "Send less: a payment and its requirements are a few kilobytes.";
+        GasBudgetSpent = "gas_budget_spent", 429, "Your gas for this period is spent: ask again after Retry-After, with the same payment.";
+        InternalError = "internal_error", 500, "The facilitator failed; ask again with the same payment, never with a new one.";
+        Unavailable = "unavailable", 503, "The facilitator cannot work now and sent nothing: ask again after Retry-After, with the same payment.";
     }
 }
 
@@ -129,26 +93,13 @@ pub(crate) fn json(status: StatusCode, text: String) -> Response<AnswerBody> {
 mod tests {
     use super::*;
 
-    fn table() -> String {
-        let mut table = String::from("\n| code | status | what to do |\n|---|---|---|\n");
-        for code in ProblemCode::ALL {
-            table.push_str(&format!(
-                "| `{}` | {} | {} |\n",
-                code.as_str(),
-                code.status(),
-                code.advice()
-            ));
-        }
-        table
-    }
-
     #[test]
     fn the_documented_table_is_the_code() {
         assert_eq!(
             include_str!("../ERRORS.md"),
-            table(),
+            ProblemCode::documented(),
             "ERRORS.md must be:\n{}",
-            table()
+            ProblemCode::documented()
         );
     }
 }
