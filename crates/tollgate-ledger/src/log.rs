@@ -145,7 +145,7 @@ pub(crate) fn reason(state: &PaymentState) -> Option<String> {
 }
 
 /// The batch that holds a payment now, given the one that held it before its last change.
-#[cfg(any(feature = "memory", feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "memory", feature = "sqlite"))]
 pub(crate) const fn batch_of(state: &PaymentState, before: Option<BatchId>) -> Option<BatchId> {
     match state {
         PaymentState::Claimed { batch, .. } => Some(*batch),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, pin::pin};
 
 use futures_util::TryStreamExt;
 use serde::de::DeserializeOwned;
-use tokio_postgres::{Row as Found, types::ToSql};
+use tokio_postgres::{Row as Found, error::SqlState, types::ToSql};
 use tollgate_payment::{
     AuthorizationKey, BatchRow, Entry, OwnerKey, PaymentRow, Row, RowKey, RowSet, Rows,
 };
@@ -175,16 +175,41 @@ fn entry(row: &Found) -> Result<BookedEntry, Trouble> {
     })
 }
 
-/// Numbers are given when lines are written, and lines are seen when they are committed. So behind a number that is
-/// missing there may be lines of a transaction that is still open: they wait until it must have ended.
+/// Lines of the book after this one. Numbers are given when lines are written, and lines are seen when they are committed:
+/// where a number is missing, its line may be in a transaction that is still open. So the lines behind it wait until it is
+/// known that nobody can write it any more, or must have given up.
 pub(super) async fn entries(
     session: &mut Session,
     after_seq: u64,
     limit: usize,
 ) -> Result<Vec<BookedEntry>, Trouble> {
-    let mut all: Vec<BookedEntry> = Vec::new();
+    let page = lines(session, after_seq, limit, after_seq).await?;
+    if !page.waits {
+        return Ok(page.lines);
+    }
+    let decided = decided(session).await?;
+    Ok(lines(session, after_seq, limit, decided).await?.lines)
+}
+
+/// A page of the book.
+struct Page {
+    lines: Vec<BookedEntry>,
+    /// More lines are there, behind a number that may yet be written.
+    waits: bool,
+}
+
+/// The lines of a page. What is missing up to `decided` nobody writes any more.
+async fn lines(
+    session: &mut Session,
+    after_seq: u64,
+    limit: usize,
+    decided: u64,
+) -> Result<Page, Trouble> {
+    let mut page = Page {
+        lines: Vec::new(),
+        waits: false,
+    };
     let mut last = after_seq;
-    let mut open = false;
     each(
         session,
         "SELECT seq, at, payment, chain, token, owner, debit, credit, amount::text,
@@ -193,16 +218,38 @@ pub(super) async fn entries(
         &[&order(after_seq), &limit_of(limit)],
         |row| {
             let line = entry(row)?;
-            open |= line.seq > last.saturating_add(1) && row.try_get::<_, bool>(9)?;
+            let next = last.max(decided).saturating_add(1);
+            page.waits |= line.seq > next && row.try_get::<_, bool>(9)?;
             last = line.seq;
-            if !open {
-                all.push(line);
+            if !page.waits {
+                page.lines.push(line);
             }
             Ok(())
         },
     )
     .await?;
-    Ok(all)
+    Ok(page)
+}
+
+/// The number up to which every line of the book is written, or never will be: whoever writes holds a lock on the table
+/// until the end. It waits for them for a moment, and so do new writers; 0 where somebody takes longer.
+async fn decided(session: &mut Session) -> Result<u64, Trouble> {
+    session.open("BEGIN; SET LOCAL lock_timeout = 250").await?;
+    let alone = "LOCK TABLE entries IN SHARE MODE";
+    match session.client.batch_execute(alone).await {
+        Ok(()) => {}
+        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+            session.tidy().await?;
+            return Ok(0);
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let last =
+        "SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('entries', 'seq')), 0)";
+    let row = session.client.query_one(last, &[]).await?;
+    let last = unsigned(row.try_get(0)?)?;
+    session.close("COMMIT").await?;
+    Ok(last)
 }
 
 pub(super) async fn logs(
