@@ -15,7 +15,7 @@ use tower::{Layer, ServiceExt};
 use crate::{
     journal::{Event, Journal},
     seller::Life,
-    shop::{Model, Order, PerToken},
+    shop::{CUT, Model, Order, PerToken},
     site::Site,
     trigger::Trigger,
     work::{self, STEP, Signer, TOKEN},
@@ -173,19 +173,17 @@ impl<T: Till> Caller<T> {
                 },
             );
         }
-        let amount = text
+        let (before, amount) = text
             .rsplit_once("charged ")
-            .with_context(|| format!("request {number} was not told its charge: {text}"))?
-            .1
-            .to_owned();
+            .with_context(|| format!("request {number} was not told its charge: {text}"))?;
         ensure!(
-            request.fixed() || read == request.tokens,
+            request.fixed() || read == request.tokens || before.ends_with(CUT),
             "request {number} was answered in part and told it was whole"
         );
         self.journal.write(&Event::Told {
             request: number,
             attempt,
-            amount,
+            amount: amount.to_owned(),
         });
         Ok(Answered::Finally)
     }

@@ -16,7 +16,7 @@ use http_body_util::Full;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Sleep, sleep};
 use tollgate_payment::{Ask, Pricing};
-use tollgate_server::{Delivery, Ending, Meter, Problem, Tariff, Unpriced};
+use tollgate_server::{Delivery, Ending, Meter, Outcome, Problem, Tariff, Unpriced};
 use tollgate_x402::{Amount, ErrorCode, ResourceInfo};
 use tower::Service;
 
@@ -24,6 +24,9 @@ use crate::{
     journal::{Event, Journal},
     work::{self, tokens},
 };
+
+/// What an answer is told that ends before its last token.
+pub(crate) const CUT: &str = "cut off, ";
 
 /// The time between two tokens.
 const PACE: Duration = Duration::from_millis(1);
@@ -107,7 +110,15 @@ impl Meter for TokenMeter {
     }
 
     fn closing(&mut self, ending: &Ending) -> Option<Bytes> {
-        Some(Bytes::from(format!("charged {}", ending.charge.amount)))
+        let cut = if ending.outcome == Outcome::Complete {
+            ""
+        } else {
+            CUT
+        };
+        Some(Bytes::from(format!(
+            "{cut}charged {}",
+            ending.charge.amount
+        )))
     }
 }
 
