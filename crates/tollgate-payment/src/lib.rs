@@ -33,7 +33,7 @@ pub use refusal::{CreditBound, FundsBound, Refusal};
 pub use row::{
     AuthorizationRow, BatchItem, BatchRow, BatchState, Counter, ExposureRow, Halt, IdentifierRow,
     Instruction, Lease, Limit, LossReason, OutcomeRow, OwnerRow, PaymentRow, PaymentState, Permit,
-    ReleaseReason, Row, SignerRow, SpenderRow, StoredBody, Submission,
+    ReleaseReason, Row, SignerRow, SpenderRow, StoredBody, Submission, Superseded,
 };
 pub use store::{Account, Command, Decision, Entry, RowSet, Rows};
 pub use view::{Settled, View};

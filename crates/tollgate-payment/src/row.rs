@@ -117,6 +117,9 @@ pub struct Counter {
     pub seen: Option<Timestamp>,
     /// The permit that set the ceiling.
     pub permit: Option<Permit>,
+    /// Permits before it, the oldest first, as long as charges that were made on them are not final.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub superseded: Vec<Superseded>,
     /// Permits registered so far. A charge carries the count at its commit, so that a permit is
     /// submitted after the charges that came before it: a permit sets the allowance, it does not add.
     pub generation: u32,
@@ -136,6 +139,17 @@ pub struct Permit {
     pub digest: B256,
     /// Whether the chain has it: the token's nonce is past the permit's.
     pub applied: bool,
+}
+
+/// A permit to which another succeeded, and which charges that are not final were made on.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Superseded {
+    /// The permit.
+    pub permit: Permit,
+    /// Its generation.
+    pub generation: u32,
+    /// Where on the counter the charges end that were made on it.
+    pub until: Amount,
 }
 
 /// An authorization that was admitted.

@@ -105,6 +105,10 @@ impl Ledger {
     }
 
     fn claim(&mut self, payments: Vec<PaymentKeys>) -> Vec<BatchItem> {
+        self.claim_by(Some(SELLER), payments)
+    }
+
+    fn claim_by(&mut self, settler: Option<Address>, payments: Vec<PaymentKeys>) -> Vec<BatchItem> {
         self.ids += 1;
         let claim = Claim {
             batch: BatchId(self.ids),
@@ -112,9 +116,9 @@ impl Ledger {
                 chain: ChainId::DEV,
                 operator: SELLER,
             },
-            settler: Some(SELLER),
+            settler,
             payments,
-            undecided: 8,
+            undecided: if settler.is_some() { 8 } else { 1 },
         };
         self.apply(&claim).map_or(Vec::new(), |batch| batch.items)
     }
@@ -209,6 +213,92 @@ fn a_charge_that_failed_takes_along_the_permit_that_it_was_made_on() {
     ledger.conclude(ItemFate::Again(tollgate_payment::LossReason::Allowance));
     let items = ledger.claim(vec![first]);
     assert_eq!(permits(&items), [Some(U256::ZERO)]);
+}
+
+/// An item, as the nonce of the permit in it and what it settles; alone or beside a draw.
+fn told(items: &[BatchItem]) -> Vec<(&'static str, Option<U256>, Vec<PaymentKeys>)> {
+    items
+        .iter()
+        .map(|item| match item {
+            BatchItem::Allowance {
+                permit, payments, ..
+            } => (
+                "draw",
+                permit.as_ref().map(|permit| permit.nonce),
+                payments.clone(),
+            ),
+            BatchItem::Permit {
+                permit, payments, ..
+            } => ("permit", Some(permit.nonce), payments.clone()),
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+#[test]
+fn a_permit_that_a_reorganization_took_out_goes_in_again_from_a_plain_account_and_once_a_failure() {
+    let mut ledger = Ledger::default();
+    let first = ledger.charge(1, 0);
+    // The chain has the first permit, the payer signs the next; then a reorganization takes the first one out.
+    let second = ledger.charge(1, 1);
+    let both = vec![first, second];
+    let again = ItemFate::Again(tollgate_payment::LossReason::Allowance);
+    let (zero, one) = (U256::ZERO, U256::from(1));
+    for (item, nonce, payment, fate) in [
+        ("draw", None, first, again),
+        ("permit", Some(zero), first, ItemFate::Paid),
+        ("draw", None, first, again),
+        ("permit", Some(zero), first, ItemFate::Paid),
+        ("draw", None, first, ItemFate::Paid),
+        ("permit", Some(one), second, ItemFate::Paid),
+        ("draw", None, second, ItemFate::Paid),
+    ] {
+        let items = ledger.claim_by(None, both.clone());
+        assert_eq!(told(&items), [(item, nonce, vec![payment])]);
+        ledger.conclude(fate);
+    }
+    assert!(ledger.claim_by(None, both).is_empty());
+}
+
+#[test]
+fn permits_that_a_reorganization_took_out_go_in_again_in_their_order() {
+    let again = ItemFate::Again(tollgate_payment::LossReason::Allowance);
+    for settler in [None, Some(SELLER)] {
+        let mut ledger = Ledger::default();
+        // Each is signed when the chain has the one before it, which stays in no block.
+        let charges: Vec<_> = (0..3).map(|nonce| ledger.charge(1, nonce)).collect();
+        assert_eq!(ledger.claim_by(settler, charges.clone()).len(), 1);
+        ledger.conclude(again);
+        for (nonce, charge) in charges.iter().enumerate() {
+            let nonce = Some(U256::from(nonce));
+            let items = ledger.claim_by(settler, charges.clone());
+            if settler.is_none() {
+                assert_eq!(told(&items), [("permit", nonce, vec![*charge])]);
+                ledger.conclude(ItemFate::Paid);
+                let items = ledger.claim_by(settler, charges.clone());
+                assert_eq!(told(&items), [("draw", None, vec![*charge])]);
+            } else {
+                assert_eq!(told(&items), [("draw", nonce, vec![*charge])]);
+            }
+            ledger.conclude(ItemFate::Paid);
+        }
+    }
+}
+
+#[test]
+fn a_lost_charge_keeps_no_later_permit_waiting() {
+    let mut ledger = Ledger::default();
+    let charges: Vec<_> = (0..3).map(|nonce| ledger.charge(1, nonce)).collect();
+    let allowance = tollgate_payment::LossReason::Allowance;
+    assert_eq!(ledger.claim(charges.clone()).len(), 1);
+    // Whether the chain has any of their permits is in doubt from here on.
+    ledger.conclude(ItemFate::Again(allowance));
+    for (nonce, charge) in charges.iter().enumerate() {
+        let items = ledger.claim(charges.clone());
+        let nonce = Some(U256::from(nonce));
+        assert_eq!(told(&items), [("draw", nonce, vec![*charge])]);
+        ledger.conclude(ItemFate::Lost(allowance));
+    }
 }
 
 #[test]

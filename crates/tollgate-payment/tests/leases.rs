@@ -173,7 +173,7 @@ fn what_a_paused_worker_signs_in_an_old_term_is_refused() {
 }
 
 #[test]
-fn a_fate_that_was_asked_for_before_a_replacement_was_signed_concludes_nothing() {
+fn a_fate_that_was_asked_for_before_a_replacement_was_signed_concludes_nothing_and_stops_nobody() {
     let mut books = Books::new();
     books.lead(FIRST, SECONDS);
     let conclude = |batch: BatchRow| Conclude {
@@ -190,7 +190,11 @@ fn a_fate_that_was_asked_for_before_a_replacement_was_signed_concludes_nothing()
     assert_eq!(books.apply(&conclude(claimed)), Err(Refusal::Overtaken));
     let replaced = books.seal(1, 1, 7, 200).unwrap();
     assert_eq!(books.apply(&conclude(sealed)), Err(Refusal::Overtaken));
-    books.apply(&conclude(replaced)).unwrap();
+    let halted = |books: &Books| books.rows.signer(&SIGNER).unwrap().halt.clone();
+    assert_eq!(halted(&books), None);
+    let concluded = books.apply(&conclude(replaced)).unwrap();
+    assert!(concluded.halt.as_ref().unwrap().reason.contains("nonce 7"));
+    assert_eq!(halted(&books), concluded.halt, "and nothing new is signed");
 }
 
 #[test]

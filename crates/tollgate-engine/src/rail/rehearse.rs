@@ -60,6 +60,9 @@ impl<W: Wallet> OwnRail<W> {
     /// What is to become of an item that would fail.
     async fn foreseen(&self, item: &BatchItem) -> Result<ItemFate, RailError> {
         Ok(match self.diagnose(item).await? {
+            // Somebody submitted it who saw it: to send it as well would only cost gas. Where a reorganization takes it
+            // out again, the draw that stands on it fails, and it is looked for anew.
+            Some(ItemFate::Paid) if matches!(item, BatchItem::Permit { .. }) => ItemFate::Paid,
             // Evidence of the finalized chain, and what is nobody's doing.
             Some(fate @ (ItemFate::PaidBy { .. } | ItemFate::Wait(_))) => fate,
             // The chain's time does not go back so far.

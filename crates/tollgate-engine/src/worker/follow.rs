@@ -63,21 +63,7 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
         };
         match trace {
             Trace::Final(_) if blocked => {}
-            Trace::Final(fate) => {
-                if fate.transaction.is_none()
-                    && mine
-                    && let Some(nonce) = batch.nonce()
-                {
-                    let stopped = self.stop(format!(
-                        "a transaction that is not ours used the account's nonce {nonce}: the key is used elsewhere"
-                    ));
-                    match stopped.await {
-                        Ok(()) | Err(WorkerError::Halted(_)) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-                return self.conclude(batch, fate).await;
-            }
+            Trace::Final(fate) => return self.conclude(batch, fate).await,
             Trace::Included { transaction, block } => {
                 let seen = BatchState::Included { transaction, block };
                 if batch.state != seen {
@@ -121,9 +107,12 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             attempts: self.config.attempts,
         };
         match self.store.transact(conclude).await {
-            Ok((_, lost)) => {
-                for payment in lost {
+            Ok(concluded) => {
+                for payment in concluded.lost {
                     tracing::error!(?payment, "a charge is lost");
+                }
+                if let Some(halt) = concluded.halt {
+                    self.halted(batch.signer, halt);
                 }
                 for (item, fate) in batch.items.iter().zip(&fates) {
                     self.rest(item.owner().token, *fate);

@@ -116,11 +116,16 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             reason,
         };
         let halt = self.store.transact(stop).await?;
-        tracing::error!(reason = %halt.reason, "nothing is sent with the account until a person has looked");
-        if let Some(led) = &mut self.led {
-            led.halt = Some(halt.clone());
-        }
+        self.halted(self.config.signer, halt.clone());
         Err(WorkerError::Halted(halt))
+    }
+
+    /// Tells that an account is stopped.
+    pub(super) fn halted(&mut self, signer: SignerKey, halt: Halt) {
+        tracing::error!(operator = %signer.operator, reason = %halt.reason, "nothing is sent with the account until a person has looked");
+        if let Some(led) = self.led.as_mut().filter(|_| signer == self.config.signer) {
+            led.halt = Some(halt);
+        }
     }
 
     /// Whether nobody leads an account now.

@@ -105,7 +105,7 @@ impl Command for Claim {
                     signed: signed.clone(),
                     payment: *keys,
                 }),
-                Authorization::Allowance(signed) => {
+                Authorization::Allowance(_) => {
                     let key = keys.spender_key().ok_or(Refusal::Missing("spender"))?;
                     let draw = match draws.entry(key) {
                         Entry::Occupied(entry) => entry.into_mut(),
@@ -115,7 +115,7 @@ impl Command for Claim {
                                 .ok_or(Refusal::Missing("spender"))?,
                         )),
                     };
-                    if !draw.add(&mut items, &mut payment, attempts, signed, room, self)? {
+                    if !draw.add(&mut items, &mut payment, attempts, room, self)? {
                         continue;
                     }
                 }
@@ -165,24 +165,6 @@ impl Counter {
     pub const fn open(&self, most: u32) -> bool {
         self.undecided < most && !self.halted
     }
-
-    /// The permit that has to go in before this payment is drawn.
-    fn pending(&self, payment: &PaymentRow) -> Option<&Allowance> {
-        self.permit
-            .as_ref()
-            .filter(|permit| !permit.applied && payment.generation == self.generation)
-            .map(|permit| &permit.signed)
-    }
-}
-
-impl Counter {
-    /// Whether every charge that came before the newest permit is final. Not before is the permit shown to the chain:
-    /// whoever sees it can submit it at once, and it sets the allowance that those charges are to be drawn from.
-    fn caught_up(&self) -> bool {
-        self.permit
-            .as_ref()
-            .is_none_or(|permit| self.settled >= self.ceiling.saturating_sub(permit.signed.value))
-    }
 }
 
 /// Whether two permits are of one nonce: one of them can be submitted, and stands for both.
@@ -217,25 +199,22 @@ impl Draw {
         items: &mut Vec<BatchItem>,
         payment: &mut PaymentRow,
         attempts: u32,
-        signed: &Allowance,
         room: bool,
         claim: &Claim,
     ) -> Result<bool, Refusal> {
         let Limit::Counter(counter) = &mut self.row.limit else {
             return Err(Refusal::Books("an allowance without a counter"));
         };
-        let mut permit = counter.pending(payment).cloned();
-        if permit.is_some() && !counter.caught_up() {
+        let Ok(permit) = counter.pending(payment).map(Option::<&Allowance>::cloned) else {
             return Ok(false);
-        }
-        if attempts > 0 && payment.generation < counter.generation && claim.settler.is_some() {
-            // A reorganization may have taken the permit out that this charge was made on, after its successor was
-            // signed. Where the chain has it still, to submit it again does nothing.
-            permit = Some(signed.clone());
-        }
+        };
         let alone = attempts >= ALONE_AFTER;
         let last = match self.item.and_then(|place| items.get_mut(place)) {
-            Some(BatchItem::Permit { payments, .. }) if permit.is_some() => {
+            Some(BatchItem::Permit {
+                permit: first,
+                payments,
+                ..
+            }) if permit.as_ref().is_some_and(|it| it.nonce == first.nonce) => {
                 // They wait for it together.
                 payments.push(payment.keys);
                 return Ok(true);

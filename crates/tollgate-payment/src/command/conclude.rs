@@ -9,7 +9,8 @@ use crate::{
     key::{PaymentKeys, RowKey, SpenderKey},
     refusal::Refusal,
     row::{
-        BatchItem, BatchRow, BatchState, Counter, Limit, LossReason, PaymentRow, PaymentState, Row,
+        BatchItem, BatchRow, BatchState, Counter, Halt, Limit, LossReason, PaymentRow,
+        PaymentState, Row,
     },
     store::{Account, Command, Decision, Entry, RowSet, Rows},
     view::Settled,
@@ -64,7 +65,9 @@ pub enum ItemFate {
     Lost(LossReason),
 }
 
-/// Concludes a batch by the finalized chain's word.
+/// Concludes a batch by the finalized chain's word. If a transaction that the ledger never signed used the nonce of one
+/// that it did, the account is stopped with it, as by [`Stop`](super::Stop): the key is used elsewhere, or the ledger is an
+/// old copy.
 #[derive(Clone, Debug)]
 pub struct Conclude {
     /// The batch as it was read, whose items the fate speaks of.
@@ -75,19 +78,40 @@ pub struct Conclude {
     pub attempts: u32,
 }
 
+/// What a concluded batch came to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Concluded {
+    /// Payments that are final now.
+    pub paid: Vec<PaymentId>,
+    /// Payments that are lost now.
+    pub lost: Vec<PaymentId>,
+    /// Why the account stands still, if a stranger's transaction used the batch's nonce.
+    pub halt: Option<Halt>,
+}
+
+impl Conclude {
+    /// The nonce that was signed, where a transaction that was not used it.
+    fn stolen(&self) -> Option<u64> {
+        self.batch
+            .nonce()
+            .filter(|_| self.fate.transaction.is_none())
+    }
+}
+
 impl Command for Conclude {
-    /// The payments that are final now, and those that are lost.
-    type Outcome = (Vec<PaymentId>, Vec<PaymentId>);
+    type Outcome = Concluded;
 
     fn rows(&self) -> RowSet {
+        let account = self.stolen().map(|_| RowKey::Signer(self.batch.signer));
         self.batch
             .payments()
             .flat_map(PaymentKeys::rows)
             .chain([RowKey::Batch(self.batch.id)])
+            .chain(account)
             .collect()
     }
 
-    fn decide(&self, rows: &Rows, now: Timestamp) -> Result<Decision<Self::Outcome>, Refusal> {
+    fn decide(&self, rows: &Rows, now: Timestamp) -> Result<Decision<Concluded>, Refusal> {
         let mut batch = rows
             .batch(&self.batch.id)
             .cloned()
@@ -108,7 +132,7 @@ impl Command for Conclude {
             fate: &self.fate,
             entries: Vec::new(),
         };
-        let (mut paid, mut lost) = (Vec::new(), Vec::new());
+        let mut concluded = Concluded::default();
         let mut drawn: BTreeMap<SpenderKey, bool> = BTreeMap::new();
         for (item, fate) in batch.items.iter().zip(&self.fate.items) {
             let company = Company {
@@ -117,8 +141,8 @@ impl Command for Conclude {
             };
             for keys in item.payments() {
                 match books.conclude(keys, *fate, item, company, self.attempts)? {
-                    PaymentState::Final { .. } => paid.push(keys.id),
-                    PaymentState::Lost { .. } => lost.push(keys.id),
+                    PaymentState::Final { .. } => concluded.paid.push(keys.id),
+                    PaymentState::Lost { .. } => concluded.lost.push(keys.id),
                     _ => {}
                 }
             }
@@ -168,11 +192,22 @@ impl Command for Conclude {
         };
         batch.updated = now;
         let (mut writes, entries) = (books.changed(rows), books.entries);
+        if let Some(nonce) = self.stolen() {
+            let account = rows.signer(&batch.signer).cloned();
+            let mut account = account.ok_or(Refusal::Missing("signer"))?;
+            concluded.halt = Some(account.stop(
+                format!(
+                    "a transaction that is not ours used the account's nonce {nonce}: the key is used elsewhere, or the ledger is an old copy"
+                ),
+                now,
+            ));
+            writes.push(Row::Signer(account));
+        }
         writes.push(Row::Batch(batch));
         Ok(Decision {
             writes,
             entries,
-            outcome: (paid, lost),
+            outcome: concluded,
         })
     }
 }
@@ -323,10 +358,7 @@ impl Books<'_> {
             match (&mut spender.limit, paid) {
                 // An unlimited allowance does not shrink; a view that is too low is only careful.
                 (Limit::Seen(Some(view)), Some(block)) => view.settle(amount, block),
-                // The ceiling stood on this charge being drawn before the permit went in.
-                (Limit::Counter(counter), None) if payment.generation < counter.generation => {
-                    counter.ceiling = counter.ceiling.saturating_sub(amount);
-                }
+                (Limit::Counter(counter), None) => counter.give_up(payment.generation, amount),
                 (Limit::Seen(_) | Limit::Counter(_), _) => {}
             }
             self.rows.put(Row::Spender(spender));
@@ -377,7 +409,7 @@ impl Books<'_> {
                 // The batch before it is not concluded yet; its turn comes first.
                 return Err(Refusal::Overtaken);
             }
-            counter.settled = to;
+            counter.settle(to);
             if let Some(permit) = permit {
                 counter.apply(permit);
             }
@@ -427,26 +459,5 @@ impl Books<'_> {
             .filter(|row| before.get(&row.key()) != Some(row))
             .cloned()
             .collect()
-    }
-}
-
-impl Counter {
-    /// Notes that the chain has a permit, if it is still the one that counts.
-    fn apply(&mut self, applied: &Allowance) {
-        if let Some(permit) = self
-            .permit
-            .as_mut()
-            .filter(|permit| permit.signed.nonce == applied.nonce)
-        {
-            permit.applied = true;
-        }
-    }
-
-    /// Notes that a draw failed: the block in which the permit was seen may be gone, so it goes in again.
-    /// Where the chain has it, that is harmless.
-    fn doubt(&mut self) {
-        if let Some(permit) = &mut self.permit {
-            permit.applied = false;
-        }
     }
 }

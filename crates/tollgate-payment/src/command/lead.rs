@@ -128,23 +128,21 @@ impl Command for Stop {
             .signer(&self.signer)
             .cloned()
             .ok_or(Refusal::Missing("signer"))?;
-        if let Some(halt) = row.halt {
-            return Ok(Decision {
-                writes: Vec::new(),
-                entries: Vec::new(),
-                outcome: halt,
-            });
-        }
-        let halt = Halt {
-            reason: self.reason.clone(),
-            at: now,
-        };
-        row.halt = Some(halt.clone());
+        let known = row.clone();
+        let halt = row.stop(self.reason.clone(), now);
+        let changed = row != known;
         Ok(Decision {
-            writes: vec![Row::Signer(row)],
+            writes: changed.then_some(Row::Signer(row)).into_iter().collect(),
             entries: Vec::new(),
             outcome: halt,
         })
+    }
+}
+
+impl SignerRow {
+    /// Stops the account. Why it stands still: the first reason that was given stays.
+    pub(super) fn stop(&mut self, reason: String, at: Timestamp) -> Halt {
+        self.halt.get_or_insert(Halt { reason, at }).clone()
     }
 }
 

@@ -13,13 +13,14 @@ mod conclude;
 mod lead;
 mod naming;
 mod payer;
+mod permits;
 mod reconcile;
 mod reserve;
 mod seal;
 
 pub use claim::Claim;
 pub use commit::{Answer, Charge, Checkpoint, Commit, Release, Told};
-pub use conclude::{Conclude, Fate, ItemFate};
+pub use conclude::{Conclude, Concluded, Fate, ItemFate};
 pub use lead::{Lead, Leadership, Resume, Stop};
 pub use naming::Naming;
 pub use payer::{Block, Forgive, Forgiven, PayOff, Unblock, id_of_transfer};

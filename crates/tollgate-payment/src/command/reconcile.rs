@@ -104,6 +104,9 @@ impl Command for Settled {
                 book.line(Account::BadDebt, Account::PayerDue, short);
                 owner.lost = sum(owner.lost, short)?;
                 payment.short = sum(payment.short, short)?;
+                if let Some(Limit::Counter(counter)) = spender.as_mut().map(|row| &mut row.limit) {
+                    counter.give_up(payment.generation, short);
+                }
                 book.paid(amount);
             }
             PaymentState::Lost { .. } => {
@@ -230,6 +233,7 @@ impl Command for Unknown {
                 .spender(&key)
                 .cloned()
                 .unwrap_or_else(|| SpenderRow::drawn(key, interval.0));
+            spender.insert(amount);
             spender.advance(interval)?;
             writes.push(Row::Spender(spender));
         }
@@ -330,6 +334,13 @@ impl SpenderRow {
         }
     }
 
+    /// A draw that nobody knew of comes before what is due. The chain, which is asked again, says what it left.
+    fn insert(&mut self, amount: Amount) {
+        if let Limit::Counter(counter) = &mut self.limit {
+            counter.insert(amount);
+        }
+    }
+
     /// Moves the counter through an interval that the chain has drawn.
     fn advance(&mut self, (from, to): (Amount, Amount)) -> Result<(), Refusal> {
         let Limit::Counter(counter) = &mut self.limit else {
@@ -339,7 +350,7 @@ impl SpenderRow {
         if counter.undecided > 0 || counter.settled != from || to <= from {
             return Err(Refusal::Overtaken);
         }
-        counter.settled = to;
+        counter.settle(to);
         counter.claimed = to;
         counter.halted = false;
         // What stands of the budget is asked of the chain again.

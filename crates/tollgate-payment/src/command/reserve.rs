@@ -531,15 +531,16 @@ impl Counter {
             .as_ref()
             .is_none_or(|permit| permit.signed.nonce < signed.nonce);
         if newest {
-            self.generation = self
+            let generation = self
                 .generation
                 .checked_add(1)
                 .ok_or(Refusal::Books("too many permits"))?;
-            self.permit = Some(Permit {
+            let permit = Permit {
                 signed: signed.clone(),
                 digest,
                 applied: false,
-            });
+            };
+            self.supersede(permit, generation, ledger);
             // Everything committed so far is drawn before the permit goes in: a permit sets, it does not add.
             self.ceiling = ledger.saturating_add(signed.value);
         }

@@ -67,4 +67,13 @@ proptest! {
         world.drain();
         world.nothing_is_lost();
     }
+
+    #[test]
+    fn a_permit_that_a_stranger_submits_early_costs_a_plain_accounts_payer_nothing(steps in steps()) {
+        let mut world = World::new(false, false);
+        world.early = true;
+        world.run(&steps);
+        world.drain();
+        world.nothing_is_lost();
+    }
 }

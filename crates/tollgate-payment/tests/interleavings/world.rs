@@ -7,8 +7,8 @@ use tollgate_payment::{
     ExposureKey, Instruction, Limit, LossReason, OwnerKey, PaymentKeys, PaymentRow, PaymentState,
     Refusal, ReleaseReason, Row, RowKey, Rows, SignerKey, SpenderKey,
     command::{
-        Adopt, Checkpoint, Claim, Commit, Conclude, Fate, Funds, Included, ItemFate, Lead, Release,
-        Reserve, Resume, Seal, SpenderFunds, Stop,
+        Adopt, Checkpoint, Claim, Commit, Conclude, Concluded, Fate, Funds, Included, ItemFate,
+        Lead, Release, Reserve, Resume, Seal, SpenderFunds, Stop,
     },
 };
 use tollgate_x402::{
@@ -615,7 +615,7 @@ impl World {
             batch: batch.clone(),
             attempts: ATTEMPTS,
         };
-        let (paid, lost) = self.apply(&conclude).unwrap();
+        let Concluded { paid, lost, .. } = self.apply(&conclude).unwrap();
         assert!(
             paid.is_empty() && lost.is_empty(),
             "a simulation decides nothing"
