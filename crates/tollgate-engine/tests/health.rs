@@ -3,10 +3,20 @@
 #[expect(dead_code, reason = "this file uses a part")]
 mod common;
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
 use common::*;
 use tollgate_bsc::Call;
 use tollgate_devchain::DEV_ACCOUNTS;
-use tollgate_engine::WorkerError;
+use tollgate_engine::{Cashier, CashierConfig, ChainVerifier, WorkerError};
+use tollgate_ledger::{CurrentRun, RUN_LEASE, Run};
+use tollgate_payment::Retention;
 use tollgate_x402::{Bytes, ErrorCode, PaymentId, PaymentState, U256};
 
 async fn states(world: &World, ids: &[PaymentId]) -> Vec<PaymentState> {
@@ -104,4 +114,39 @@ async fn a_stopped_account_is_told_by_readiness() {
     assert!(matches!(stopped, WorkerError::Halted(_)));
     let told = world.worker.health().ready().unwrap_err();
     assert!(told.contains("stopped"), "{told}");
+}
+
+#[tokio::test]
+async fn a_gateway_whose_lease_has_passed_without_a_sign_of_life_admits_nothing() {
+    let mut world = World::new(Backend::devchain().await, Setup::default()).await;
+    let seconds = Arc::new(AtomicU64::new(100));
+    let clock = Arc::clone(&seconds);
+    let current = CurrentRun::with_time(move || Duration::from_secs(clock.load(Ordering::SeqCst)));
+    let run = Run {
+        epoch: world.epoch,
+        slot: 0,
+    };
+    let (markets, clock) = (world.markets.clone(), world.clock.clone());
+    let config = CashierConfig {
+        markets: markets.clone(),
+        run: current.clone(),
+        margin: 60,
+        retention: Retention::default(),
+    };
+    let verifier = ChainVerifier::new(world.reader.clone(), markets, clock.clone(), 30);
+    let work = Arc::clone(&world.work);
+    world.till = Cashier::new(world.store.clone(), verifier, clock, config, work);
+    let offer = world.metered(dollars(10));
+    let signed = world.allowance(PAYER, dollars(99), 0).await;
+    let admit = async || {
+        let admitted = world.admit(&offer, &signed).await;
+        admitted.map(drop).map_err(|error| error.code)
+    };
+    assert_eq!(admit().await, Err(ErrorCode::LedgerUnavailable));
+    current.renew(run, current.now());
+    assert_eq!(admit().await, Ok(()));
+    seconds.fetch_add(RUN_LEASE, Ordering::SeqCst);
+    assert_eq!(admit().await, Err(ErrorCode::LedgerUnavailable));
+    current.renew(run, current.now());
+    assert_eq!(admit().await, Ok(()));
 }

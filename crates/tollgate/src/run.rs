@@ -10,20 +10,32 @@ use tollgate_ledger::{CurrentRun, Outage, RENEW_EVERY, RUN_LEASE, Run, Store, St
 /// Identifiers and outcomes that are forgotten in one step, at most.
 const PRUNED: usize = 1_000;
 
+/// Between signs of life.
+const EVERY: Duration = Duration::from_secs(RENEW_EVERY);
+
+/// Until the next, where one could not be given.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Begins the first run. The slot of a run that died is free after its lease, so it waits that long where none is.
 ///
 /// # Errors
 /// Why nothing may be sold.
-pub(crate) async fn begin<S: Store>(store: &S, gateways: u32) -> anyhow::Result<Run> {
+pub(crate) async fn begin<S: Store>(store: &S, gateways: u32) -> anyhow::Result<(Run, CurrentRun)> {
     let began = Instant::now();
     let patience = Duration::from_secs(RUN_LEASE.saturating_add(RENEW_EVERY));
+    let current = CurrentRun::new();
     loop {
+        let asked = current.now();
         match store.begin_run(gateways).await {
             Err(StoreError::Unavailable(Outage::NoSlot(_))) if began.elapsed() < patience => {
                 tracing::warn!("every slot is taken; perhaps one is of a gateway that died");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            run => return run.context("the ledger cannot begin a run"),
+            run => {
+                let run = run.context("the ledger cannot begin a run")?;
+                current.renew(run, asked);
+                return Ok((run, current));
+            }
         }
     }
 }
@@ -35,8 +47,6 @@ pub(crate) struct Heartbeat<S> {
     current: CurrentRun,
     gateways: u32,
     run: Run,
-    /// The last sign of life that the ledger took.
-    alive: Instant,
 }
 
 impl<S: Store> Heartbeat<S> {
@@ -46,25 +56,33 @@ impl<S: Store> Heartbeat<S> {
             current,
             gateways,
             run,
-            alive: Instant::now(),
         }
     }
 
     /// Beats until it is stopped; then the run ends.
     pub(crate) fn start(mut self, mut stop: watch::Receiver<bool>) -> JoinHandle<()> {
-        let every = Duration::from_secs(RENEW_EVERY);
         tokio::spawn(async move {
+            // The start may have taken long.
+            let mut wait = Duration::ZERO;
             loop {
                 tokio::select! {
-                    () = tokio::time::sleep(every) => {}
+                    () = tokio::time::sleep(wait) => {}
                     _ = stop.wait_for(|stop| *stop) => break,
                 }
-                match tokio::time::timeout(every, self.beat()).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => self.suspect(&error),
-                    Err(_) => self.suspect(&"the ledger does not answer"),
-                }
+                let trouble = match tokio::time::timeout(EVERY, self.beat()).await {
+                    Ok(Ok(())) => None,
+                    Ok(Err(error)) => Some(error.to_string()),
+                    Err(_) => Some("the ledger does not answer".to_owned()),
+                };
+                wait = if let Some(error) = trouble {
+                    // The run ends by itself where its lease does: it admits nothing more.
+                    tracing::warn!(%error, "no sign of life could be given to the ledger");
+                    AGAIN
+                } else {
+                    EVERY
+                };
             }
+            self.current.end();
             // Without it the slot is free after the lease.
             if let Err(error) = self.store.end_run(self.run.epoch).await {
                 tracing::warn!(%error, "the run could not be ended");
@@ -73,27 +91,20 @@ impl<S: Store> Heartbeat<S> {
     }
 
     async fn beat(&mut self) -> Result<(), StoreError> {
+        let mut asked = self.current.now();
         if !self.store.renew(self.run.epoch).await? {
-            self.current.set(None);
+            self.current.end();
             tracing::error!(epoch = self.run.epoch, "{}", Outage::RunEnded);
+            asked = self.current.now();
             self.run = self.store.begin_run(self.gateways).await?;
             tracing::info!(epoch = self.run.epoch, slot = self.run.slot, "began anew");
         }
-        self.alive = Instant::now();
-        self.current.set(Some(self.run));
+        self.current.renew(self.run, asked);
         let recovered = recover(&self.store, self.run.epoch).await?;
         if recovered > 0 {
             tracing::warn!(recovered, "payments of a gateway that died are concluded");
         }
         self.store.prune(PRUNED).await?;
         Ok(())
-    }
-
-    /// A gateway that cannot give a sign of life for its lease is soon taken for dead: it admits nothing more.
-    fn suspect(&self, error: &dyn std::fmt::Display) {
-        tracing::warn!(%error, "no sign of life could be given to the ledger");
-        if self.alive.elapsed() >= Duration::from_secs(RUN_LEASE) {
-            self.current.set(None);
-        }
     }
 }

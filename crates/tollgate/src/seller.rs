@@ -98,8 +98,7 @@ impl Seller {
         };
         check(plan, &chain, store.ledger_id(), pay_to, treasury).await?;
         let markets = Markets::new(markets(plan, &chain, pay_to, treasury).await?);
-        let run = run::begin(&store, gateways).await?;
-        let current = CurrentRun::from(run);
+        let (run, current) = run::begin(&store, gateways).await?;
 
         let work = Arc::new(Notify::new());
         let verifier = ChainVerifier::new(

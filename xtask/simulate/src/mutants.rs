@@ -113,6 +113,8 @@ mutants! {
     UnlimitedCredit "unlimited-credit" Exact;
     /// What failed is tried again for ever, and never lost.
     NeverLost "never-lost" Once;
+    /// A gateway that can give no sign of life goes on admitting.
+    LeaseForgotten "lease-forgotten" Once;
 }
 
 impl Mutant {
@@ -136,6 +138,12 @@ impl Mutant {
                 setting.keeping = Keeping::Shared;
                 setting.replicas = 2;
                 setting.crashes = setting.crashes.max(100);
+            }
+            Self::LeaseForgotten => {
+                setting.keeping = Keeping::Shared;
+                setting.replicas = 2;
+                setting.storms = 400;
+                setting.pace = 260;
             }
             Self::SharedCounter | Self::IntervalHole => setting.settler = true,
             Self::EarlyPermit => {

@@ -19,7 +19,7 @@ use tollgate_x402::{Address, Amount, B256, ChainId, Clock, Signature65};
 
 use crate::{
     chain::{BLOCK_MS, node::SimNode},
-    mutants::{SimRail, SimVerifier},
+    mutants::{Mutant, SimRail, SimVerifier},
     names::{SETTLER, TOKEN, TREASURY, operator},
     payers::seller,
     setting::{Keeping, Setting},
@@ -71,7 +71,7 @@ impl Replica {
             ChainVerifier::new(chain.clone(), markets.clone(), Arc::new(clock.clone()), 20),
             Arc::clone(world),
         );
-        let run = CurrentRun::default();
+        let run = lease(world);
         let config = CashierConfig {
             markets: markets.clone(),
             run: run.clone(),
@@ -204,8 +204,7 @@ async fn live(
     replicas: usize,
 ) {
     let gateways = u32::try_from(replicas).unwrap_or(1);
-    let mut run = begin(&world, who, &store, gateways).await;
-    current.set(Some(run));
+    let mut run = begin(&world, who, &store, &current, gateways).await;
     let recovered = recover(&store, run.epoch).await;
     world.with(|core| {
         note!(
@@ -220,17 +219,22 @@ async fn live(
     let beating = Arc::clone(&world);
     tokio::spawn(async move {
         let world = beating;
+        let mut wait = RENEW_EVERY;
         loop {
-            world.pause(who, RENEW_EVERY * 1_000_000).await;
+            world.pause(who, wait * 1_000_000).await;
+            let asked = current.now();
             match store.renew(run.epoch).await {
-                Ok(true) => {}
+                Ok(true) => current.renew(run, asked),
                 Ok(false) => {
-                    current.set(None);
-                    run = begin(&world, who, &store, gateways).await;
-                    current.set(Some(run));
+                    current.end();
+                    run = begin(&world, who, &store, &current, gateways).await;
                 }
-                Err(_) => continue,
+                Err(_) => {
+                    wait = 1;
+                    continue;
+                }
             }
+            wait = RENEW_EVERY;
             let _ = recover(&store, run.epoch).await;
         }
     });
@@ -252,10 +256,29 @@ async fn live(
     }
 }
 
-async fn begin(world: &World, who: Who, store: &SimStore, gateways: u32) -> Run {
+/// The run of a gateway, by the world's true time.
+fn lease(world: &Arc<World>) -> CurrentRun {
+    let (world, mutant) = (
+        Arc::clone(world),
+        world.with(|core| core.setting.mutant == Some(Mutant::LeaseForgotten)),
+    );
+    CurrentRun::with_time(move || Duration::from_micros(if mutant { 0 } else { world.now() }))
+}
+
+async fn begin(
+    world: &World,
+    who: Who,
+    store: &SimStore,
+    current: &CurrentRun,
+    gateways: u32,
+) -> Run {
     loop {
+        let asked = current.now();
         match store.begin_run(gateways).await {
-            Ok(run) => return run,
+            Ok(run) => {
+                current.renew(run, asked);
+                return run;
+            }
             Err(StoreError::Unavailable(_)) => world.pause(who, 1_000_000).await,
             Err(error) => {
                 world.with(|core| core.violate(15, || format!("a run cannot begin: {error}")));

@@ -1,10 +1,13 @@
 //! The ledger: the real commands over the memory store's semantics, kept as SQLite or as PostgreSQL would.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use tollgate_ledger::{
     BookedEntry, Due, Durable, Executed, LogFilter, MemoryStore, Outage, PaymentLog, Queue,
-    RowKind, Run, Store, StoreError, Totals,
+    RUN_LEASE, RowKind, Run, Store, StoreError, Totals,
 };
 use tollgate_payment::{
     BatchId, BatchRow, Command, Decision, Entry, PaymentRow, PaymentState, Refusal, Row, RowSet,
@@ -40,6 +43,8 @@ struct Inside {
     /// The open group.
     group: Vec<Step>,
     waiting: Vec<(Arc<Gate>, Arc<Mutex<bool>>)>,
+    /// When runs last gave a sign of life, in microseconds of the world.
+    signs: BTreeMap<u64, u64>,
 }
 
 impl Server {
@@ -63,6 +68,7 @@ impl Server {
                 disk,
                 group: Vec::new(),
                 waiting: Vec::new(),
+                signs: BTreeMap::new(),
             }),
         }
     }
@@ -254,7 +260,40 @@ impl SimStore {
         Ok(look(self.disk()))
     }
 
+    /// A run gave a sign of life.
+    fn signs(&self, epoch: u64) {
+        let now = self.world.now();
+        self.server.with(|inside| inside.signs.insert(epoch, now));
+    }
+
+    /// Whom others may take for dead admits nothing, whether anybody has found that out or not.
+    fn check_lease(&self, step: &Step) {
+        if self.own.is_none() {
+            return;
+        }
+        let now = self.world.now();
+        for row in &step.writes {
+            let Row::Payment(row) = row else { continue };
+            let sign = self
+                .server
+                .with(|inside| inside.signs.get(&row.epoch).copied());
+            let late = sign.is_none_or(|sign| now.saturating_sub(sign) >= RUN_LEASE * 1_000_000);
+            if !late {
+                continue;
+            }
+            self.world.with(|core| {
+                if !core.books.payments.contains_key(&row.keys.id) {
+                    core.violate(4, || {
+                        let (id, run) = (row.keys.id, row.epoch);
+                        format!("{id:?} was admitted by run {run}, whose lease had passed")
+                    });
+                }
+            });
+        }
+    }
+
     fn observe(&self, step: &Step, what: &'static str) {
+        self.check_lease(step);
         self.world.with(|core| {
             note!(
                 core,
@@ -484,6 +523,7 @@ impl Store for SimStore {
         if self.own.is_none() {
             now(self.disk().begin_run(gateways))?;
         }
+        self.signs(run.epoch);
         Ok(run)
     }
 
@@ -494,6 +534,9 @@ impl Store for SimStore {
         if self.own.is_none() {
             // A sign of life is a commit of its own: a group that is undone does not undo it.
             now(self.disk().renew(epoch))?;
+        }
+        if alive {
+            self.signs(epoch);
         }
         Ok(alive)
     }

@@ -16,7 +16,7 @@ use tollgate_engine::{
     WorkerConfig,
 };
 use tollgate_facilitator::{Callers, FacilitatorService, ServiceConfig};
-use tollgate_ledger::{CurrentRun, Store};
+use tollgate_ledger::Store;
 use tollgate_payment::{Credit, Permit2Terms, SignerKey, Terms};
 use tollgate_x402::{Address, Amount, Clock, Timestamp, U256};
 
@@ -62,8 +62,7 @@ impl Open {
         check(plan, &chain).await?;
         let operator = plan.operator.address();
         let markets = Markets::new(markets(plan, &chain).await?);
-        let run = run::begin(&store, processes).await?;
-        let current = CurrentRun::from(run);
+        let (run, current) = run::begin(&store, processes).await?;
         let callers = Callers::new(plan.callers.iter().cloned());
         recall(&store, &callers, clock.now()).await?;
 
