@@ -54,7 +54,8 @@ impl Health {
             .clone()
     }
 
-    pub(crate) fn tell(&self, change: impl FnOnce(&mut Report)) {
+    /// Changes what was last seen: for who settles.
+    pub fn tell(&self, change: impl FnOnce(&mut Report)) {
         change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
     }
 

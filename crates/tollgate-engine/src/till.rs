@@ -126,41 +126,65 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
         &self.inner.config.markets
     }
 
-    /// The authorization that a payment carries, good for one of our entries in all but its funds, and perhaps its
-    /// deadline.
+    /// The authorization that a payment carries, which answers one of our entries and whose signature is good.
     fn verify(&self, offer: &Offer, payment: &PaymentPayload) -> Result<Verified<'_>, AdmitError> {
         let mut best: Option<MatchError> = None;
         for (entry, terms) in offer.entries() {
-            let authorization = match payment.authorization_for(entry) {
-                Ok(authorization) => authorization,
-                Err(error) => {
-                    // The entry that the client meant says more than one that it did not.
-                    if best.is_none_or(|best| meant(best) < meant(error)) {
-                        best = Some(error);
+            match payment.authorization_for(entry) {
+                Ok(authorization) => {
+                    if let Some(market) = self.inner.config.markets.of(terms.chain, terms.token) {
+                        return self.signed(offer, payment, authorization, market);
                     }
-                    continue;
                 }
-            };
-            let Some(market) = self.inner.config.markets.of(terms.chain, terms.token) else {
-                continue;
-            };
-            let identifier = payment.extensions().payment_identifier();
-            let identifier = identifier.and_then(|identifier| identifier.id.clone());
-            let late = self.accept(terms, &authorization, offer.pricing, identifier.as_ref())?;
-            tollgate_eip712::verify(&authorization, &market.domain)
-                .map_err(|error| refused(signature_code(&authorization), error.to_string()))?;
-            return Ok(Verified {
-                authorization,
-                market,
-                identifier,
-                late,
-            });
+                // The entry that the client meant says more than one that it did not.
+                Err(error) if best.is_none_or(|best| meant(best) < meant(error)) => {
+                    best = Some(error);
+                }
+                Err(_) => {}
+            }
+        }
+        if let Some(MatchError::Value | MatchError::PermittedAmount) = best {
+            // It may have paid before the price changed.
+            for (entry, terms) in offer.entries() {
+                let mut then = entry.clone();
+                then.amount = payment.scheme_payload().amount();
+                let market = self.inner.config.markets.of(terms.chain, terms.token);
+                if let (Ok(authorization), Some(market)) =
+                    (payment.authorization_for(&then), market)
+                {
+                    return self.signed(offer, payment, authorization, market);
+                }
+            }
         }
         let code = best.map_or(ErrorCode::InvalidPaymentRequirements, MatchError::code);
         Err(refused(
             code,
             best.map_or_else(|| code.advice().to_owned(), |error| error.to_string()),
         ))
+    }
+
+    fn signed<'a>(
+        &self,
+        offer: &Offer,
+        payment: &PaymentPayload,
+        authorization: Authorization,
+        market: &'a Market,
+    ) -> Result<Verified<'a>, AdmitError> {
+        let unfit = self.unfit(&market.terms, &authorization, offer.pricing);
+        match tollgate_eip712::verify(&authorization, &market.domain) {
+            Ok(_) => {}
+            Err(error) => {
+                let code = signature_code(&authorization);
+                return Err(unfit.unwrap_or_else(|| refused(code, error.to_string())));
+            }
+        }
+        let identifier = payment.extensions().payment_identifier();
+        Ok(Verified {
+            authorization,
+            market,
+            identifier: identifier.and_then(|identifier| identifier.id.clone()),
+            unfit,
+        })
     }
 
     fn reserve(
@@ -171,20 +195,8 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
         request: RequestBinding,
         identifier: Option<&Identifier>,
     ) -> Result<Reserve, AdmitError> {
-        if let Some(Err(message)) = self.inner.health.get().map(Health::admits) {
-            return Err(AdmitError {
-                code: ErrorCode::ChainUnavailable,
-                message,
-                retry_after: Some(30),
-                payer: Some(authorization.owner()),
-            });
-        }
-        let run = self.inner.config.run.get().ok_or_else(|| AdmitError {
-            code: ErrorCode::LedgerUnavailable,
-            message: Outage::RunEnded.to_string(),
-            retry_after: Some(2),
-            payer: Some(authorization.owner()),
-        })?;
+        let run = self.inner.config.run.get();
+        let run = run.ok_or_else(|| unrecorded(&Outage::RunEnded.into(), &authorization))?;
         let signed = digest(&authorization, &market.domain);
         let permit2 = market
             .terms
@@ -238,6 +250,24 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
         })
     }
 
+    /// What a payment asks of the ledger, and why it pays for nothing now.
+    fn prepare(
+        &self,
+        offer: &Offer,
+        payment: &PaymentPayload,
+        request: RequestBinding,
+    ) -> Result<(Reserve, Option<AdmitError>), AdmitError> {
+        let Verified {
+            authorization,
+            market,
+            identifier,
+            unfit,
+        } = self.verify(offer, payment)?;
+        let name = identifier.as_ref();
+        let reserve = self.reserve(offer.pricing, authorization, market, request, name)?;
+        Ok((reserve, unfit))
+    }
+
     /// Reserves, in a task of its own: a caller that goes away while the ledger works would leave a reservation that
     /// nobody holds. There the hold is dropped, and ends itself.
     async fn hold(&self, reserve: Reserve, version: u8) -> Result<EngineHold<S>, StoreError> {
@@ -248,6 +278,10 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
             let named = reserve.identifier.is_some();
             let once = matches!(keys.authorization, AuthorizationKey::Claim { .. });
             let retention = (named || once).then_some(this.inner.config.retention);
+            // The chain may have been asked meanwhile, or this process paused.
+            if this.inner.config.run.get().map(|run| run.epoch) != Some(reserve.epoch) {
+                return Err(Outage::RunEnded.into());
+            }
             let executed = store.execute(reserve).await?;
             let admitted = Admitted {
                 id: keys.id,
@@ -286,53 +320,73 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
         let (chain, token) = (authorization.chain(), authorization.token());
         let market = self.inner.config.markets.of(chain, token);
         let market = market.ok_or_else(|| refused(code, code.advice()))?;
-        let late = self.accept(&market.terms, &authorization, pricing, identifier)?;
+        let unfit = self.unfit(&market.terms, &authorization, pricing);
         let reserve = self.reserve(pricing, authorization, market, request, identifier)?;
-        match late {
-            None => self.lend(reserve, version).await,
-            Some(code) => self.recall(reserve, version, code).await,
-        }
+        self.decide(reserve, unfit, version).await
     }
 
-    /// Whether an authorization is good, all but its signature and its funds. One whose deadline alone is over or near
-    /// pays for nothing, but may ask for what it paid for before: then its code is given.
-    fn accept(
+    /// Why an authorization pays for nothing, whoever signed it and whatever funds there are. It may still ask for what
+    /// it paid for before.
+    fn unfit(
         &self,
         terms: &Terms,
         authorization: &Authorization,
         pricing: Pricing,
-        identifier: Option<&Identifier>,
-    ) -> Result<Option<ErrorCode>, AdmitError> {
+    ) -> Option<AdmitError> {
         let now = self.inner.clock.now();
-        let repeatable =
-            identifier.is_some() || !matches!(authorization, Authorization::Allowance(_));
-        match terms.accept(authorization, pricing, now, self.inner.config.margin) {
-            Ok(()) => Ok(None),
-            Err(
-                code @ (ErrorCode::PaymentExpired
-                | ErrorCode::Permit2Deadline
-                | ErrorCode::ValidBefore),
-            ) if repeatable => Ok(Some(code)),
-            Err(code) => Err(refused(code, code.advice())),
+        let accepted = terms.accept(authorization, pricing, now, self.inner.config.margin);
+        accepted.err().map(|code| refused(code, code.advice()))
+    }
+
+    /// Why nothing is lent to anybody now.
+    fn closed(&self, reserve: &Reserve) -> Option<AdmitError> {
+        let message = self.inner.health.get()?.admits().err()?;
+        Some(AdmitError {
+            code: ErrorCode::ChainUnavailable,
+            message,
+            retry_after: Some(30),
+            payer: Some(reserve.authorization.owner()),
+        })
+    }
+
+    /// Lends, if nothing is in the way. What was paid for before is answered whatever is in the way.
+    async fn decide(
+        &self,
+        reserve: Reserve,
+        unfit: Option<AdmitError>,
+        version: u8,
+    ) -> Result<Admission<EngineHold<S>>, AdmitError> {
+        match unfit.or_else(|| self.closed(&reserve)) {
+            None => self.lend(reserve, version).await,
+            Some(error) => match self.known(&reserve, version).await? {
+                None => Err(error),
+                Some(replay) => Ok(Admission::Replay(replay)),
+            },
         }
     }
 
-    /// Looks for what a payment paid for that is too late to pay for anything.
-    async fn recall(
+    /// What the same request was answered, if it was admitted before and something was charged or answered. Nothing is
+    /// written.
+    async fn known(
         &self,
-        reserve: Reserve,
+        reserve: &Reserve,
         version: u8,
-        code: ErrorCode,
-    ) -> Result<Admission<EngineHold<S>>, AdmitError> {
+    ) -> Result<Option<Box<Replay>>, AdmitError> {
+        let authorization = &reserve.authorization;
+        if reserve.identifier.is_none()
+            && !matches!(reserve.keys.authorization, AuthorizationKey::Claim { .. })
+        {
+            return Ok(None);
+        }
         let rows = self.inner.store.read(reserve.rows()).await;
-        let rows = rows.map_err(|error| unrecorded(&error, &reserve.authorization))?;
-        match reserve.admitted(&rows, self.inner.clock.now()) {
-            None => Err(refused(code, code.advice())),
-            Some(id) => match self.earlier(id, &reserve.authorization).await? {
-                Earlier::Serving => Err(in_flight(&reserve.authorization)),
-                Earlier::Ended(status, answer) => Ok(again(*status, version, answer)),
-                Earlier::Nothing => Err(refused(code, code.advice())),
-            },
+        let rows = rows.map_err(|error| unrecorded(&error, authorization))?;
+        let Some(id) = reserve.admitted(&rows, self.inner.clock.now()) else {
+            return Ok(None);
+        };
+        match self.earlier(id, authorization).await? {
+            Earlier::Serving => Err(in_flight(authorization)),
+            Earlier::Ended(status, answer) => Ok(Some(again(*status, version, answer))),
+            Earlier::Nothing => Ok(None),
         }
     }
 
@@ -362,7 +416,7 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
                     match self.earlier(id, authorization).await? {
                         Earlier::Serving => return Err(in_flight(authorization)),
                         Earlier::Ended(status, answer) => {
-                            return Ok(again(*status, version, answer));
+                            return Ok(Admission::Replay(again(*status, version, answer)));
                         }
                         Earlier::Nothing => match &mut reserve.identifier {
                             Some(naming) if refusal == Refusal::Named(id) => {
@@ -422,25 +476,27 @@ impl<S: Store, V: Verifier> Till for Cashier<S, V> {
         payment: PaymentPayload,
         request: RequestBinding,
     ) -> impl Future<Output = Result<Admission<Self::Hold>, AdmitError>> + Send {
-        let verified = self.verify(offer, &payment).and_then(|verified| {
-            let Verified {
-                authorization,
-                market,
-                identifier,
-                late,
-            } = verified;
-            let identifier = identifier.as_ref();
-            let reserve =
-                self.reserve(offer.pricing, authorization, market, request, identifier)?;
-            Ok((reserve, late))
-        });
+        let prepared = self.prepare(offer, &payment, request);
         let version = payment.version().number();
         let this = self.clone();
         async move {
-            match verified? {
-                (reserve, None) => this.lend(reserve, version).await,
-                (reserve, Some(code)) => this.recall(reserve, version, code).await,
-            }
+            let (reserve, unfit) = prepared?;
+            this.decide(reserve, unfit, version).await
+        }
+    }
+
+    fn recall(
+        &self,
+        offer: &Offer,
+        payment: PaymentPayload,
+        request: RequestBinding,
+    ) -> impl Future<Output = Option<Box<Replay>>> + Send {
+        let prepared = self.prepare(offer, &payment, request);
+        let version = payment.version().number();
+        let this = self.clone();
+        async move {
+            let (reserve, _) = prepared.ok()?;
+            this.known(&reserve, version).await.ok()?
         }
     }
 }
@@ -450,16 +506,16 @@ struct Verified<'a> {
     authorization: Authorization,
     market: &'a Market,
     identifier: Option<Identifier>,
-    /// The code of a deadline that is over or near.
-    late: Option<ErrorCode>,
+    /// Why it pays for nothing now.
+    unfit: Option<AdmitError>,
 }
 
-fn again<H>(status: PaymentStatus, version: u8, answer: Kept) -> Admission<H> {
-    Admission::Replay(Box::new(Replay {
+fn again(status: PaymentStatus, version: u8, answer: Kept) -> Box<Replay> {
+    Box::new(Replay {
         status,
         version,
         answer,
-    }))
+    })
 }
 
 /// How surely a mismatch is of the entry that the client meant.

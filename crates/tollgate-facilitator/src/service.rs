@@ -171,23 +171,23 @@ impl<F: Facilitator> Inner<F> {
         self.settle(&who, call).await
     }
 
-    /// Settles within the caller's budget. What was not begun by this call costs it nothing, and is told even to a caller
-    /// whose budget is spent.
+    /// Settles within the caller's budget. What was begun before costs it nothing, however often it is asked for, and is
+    /// told even to a caller whose budget is spent.
     async fn settle(&self, who: &Who<'_>, mut call: Call) -> Result<Response<AnswerBody>, Problem> {
-        let gas = self.facilitator.gas(&call);
-        let taken = who.take(gas, self.clock.now());
-        call.may_begin = taken.is_ok();
-        let settled = self.facilitator.settle(&call).await;
-        match (taken, settled) {
-            (Err(spent), Err(FacilitatorError::NotBegun)) => Err(spent),
-            (Err(_), settled) => Ok(tell(&settled.map_err(problem)?)),
-            (Ok(()), settled) => {
-                if !settled.as_ref().is_ok_and(|settled| settled.fresh) {
-                    who.give_back(gas, self.clock.now());
-                }
-                Ok(tell(&settled.map_err(problem)?))
-            }
+        // A caller may hang up at every await: so gas is taken only for what this call may begin.
+        call.may_begin = false;
+        match self.facilitator.settle(&call).await {
+            Err(FacilitatorError::NotBegun) => {}
+            settled => return Ok(tell(&settled.map_err(problem)?)),
         }
+        call.may_begin = true;
+        let gas = self.facilitator.gas(&call);
+        who.take(gas, self.clock.now())?;
+        let settled = self.facilitator.settle(&call).await;
+        if !settled.as_ref().is_ok_and(|settled| settled.fresh) {
+            who.give_back(gas, self.clock.now());
+        }
+        Ok(tell(&settled.map_err(problem)?))
     }
 }
 

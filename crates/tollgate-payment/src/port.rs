@@ -158,6 +158,18 @@ pub trait Till: Clone + Send + Sync + 'static {
         payment: PaymentPayload,
         request: RequestBinding,
     ) -> impl Future<Output = Result<Admission<Self::Hold>, AdmitError>> + Send;
+
+    /// What the same request was answered, if it was paid for before and has ended: for a seller that admits nothing
+    /// more. Nothing is written.
+    fn recall(
+        &self,
+        offer: &Offer,
+        payment: PaymentPayload,
+        request: RequestBinding,
+    ) -> impl Future<Output = Option<Box<Replay>>> + Send {
+        let _ = (offer, payment, request);
+        async { None }
+    }
 }
 
 /// What a good payment comes to.

@@ -212,16 +212,19 @@ where
                 return State::Readying { inner, request };
             }
         };
-        if shared.drain.has_begun() {
+        // HEAD asks what GET would be answered, so it is never sold anything.
+        let payment = payment.filter(|_| parts.method != Method::HEAD);
+        if payment.is_none() && shared.drain.has_begun() {
             return answered(refusal::draining(bounds));
         }
         let offer = shared.till.offer(ask);
-        // HEAD asks what GET would be answered, so it is never sold anything.
-        let Some(payment) = payment.filter(|_| parts.method != Method::HEAD) else {
+        let Some(payment) = payment else {
             return answered(refusal::unpaid(&offer));
         };
         let payment = match PaymentPayload::parse_header(&payment, &bounds.wire) {
             Ok(payment) => payment,
+            // Whoever reads a 402 forgets its payment, which the next server may take.
+            Err(_) if shared.drain.has_begun() => return answered(refusal::draining(bounds)),
             Err(error) => {
                 return answered(refusal::refused(
                     &offer,
@@ -232,9 +235,7 @@ where
                 ));
             }
         };
-        let Some(open) = shared.drain.enter() else {
-            return answered(refusal::draining(bounds));
-        };
+        let open = shared.drain.enter();
         let binding = RequestBinding {
             digest: binding::request_digest(&parts, &body),
             memo: meter

@@ -53,7 +53,8 @@ pub(crate) struct Sale<S, T, F: Tariff> {
     pub(crate) meter: F::Meter,
     pub(crate) inner: S,
     pub(crate) request: Request<Full<Bytes>>,
-    pub(crate) open: Open,
+    /// `None` while the server shuts down: then only what was paid for before is answered.
+    pub(crate) open: Option<Open>,
 }
 
 type Answer<RB> = Response<PaywallBody<RB>>;
@@ -87,6 +88,12 @@ where
             open,
         } = self;
         let bounds = &shared.bounds;
+        let Some(open) = open else {
+            return reply.send(match shared.till.recall(&offer, payment, binding).await {
+                Some(again) => replay::response(*again, &mut meter),
+                None => refusal::draining(bounds),
+            });
+        };
         let mut hold = match shared.till.admit(&offer, payment, binding).await {
             Ok(Admission::New(hold)) => hold,
             Ok(Admission::Replay(again)) => {

@@ -42,6 +42,8 @@ over_every_store! {
     answers_are_kept_within_their_length_and_their_time
     a_payment_past_its_deadline_still_gets_its_answer_and_nothing_else
     sixty_four_requests_of_one_name_at_once_are_served_once
+    an_exact_payment_gets_its_answer_after_its_price_has_changed_and_nothing_else
+    what_was_paid_for_is_answered_while_the_settling_account_has_no_gas_money
 }
 
 fn code<H>(got: Result<Admission<H>, tollgate_payment::port::AdmitError>) -> ErrorCode {
@@ -379,4 +381,44 @@ async fn sixty_four_requests_of_one_name_at_once_are_served_once<P: Place>(shop:
         assert_eq!(answer(got), (units(10), whole("x for 10")));
     }
     assert_eq!(shop.charged().await, [10]);
+}
+
+async fn an_exact_payment_gets_its_answer_after_its_price_has_changed_and_nothing_else<P: Place>(
+    mut shop: Shop<P>,
+) {
+    let used = [shop.transfer(1).await, shop.permit2(2).await];
+    let unused = [shop.transfer(3).await, shop.permit2(4).await];
+    for signed in &used {
+        shop.serve(shop.ask(signed, None, 1).await, 1_000, "x")
+            .await;
+    }
+    shop.price = 1_001;
+    let codes = [ErrorCode::ValueMismatch, ErrorCode::Permit2Amount];
+    for ((used, unused), refusal) in used.iter().zip(&unused).zip(codes) {
+        let again = answer(shop.ask(used, None, 1).await);
+        assert_eq!(again, (units(1_000), whole("x for 1000")));
+        assert_eq!(code(shop.ask(used, None, 2).await), refusal);
+        assert_eq!(code(shop.ask(unused, None, 1).await), refusal);
+    }
+    assert_eq!(shop.charged().await, [1_000; 2]);
+}
+
+async fn what_was_paid_for_is_answered_while_the_settling_account_has_no_gas_money<P: Place>(
+    mut shop: Shop<P>,
+) {
+    let (once, allowance) = (shop.once(1).await, shop.allowance().await);
+    shop.serve(shop.ask(&once, None, 1).await, 10, "x").await;
+    shop.serve(shop.ask(&allowance, Some("a"), 1).await, 20, "y")
+        .await;
+    shop.out_of_gas();
+    assert_eq!(answer(shop.ask(&once, None, 1).await).0, units(10));
+    assert_eq!(
+        answer(shop.ask(&allowance, Some("a"), 1).await).0,
+        units(20)
+    );
+    for (signed, name) in [(&allowance, None), (&allowance, Some("b"))] {
+        let refused = code(shop.ask(signed, name, 2).await);
+        assert_eq!(refused, ErrorCode::ChainUnavailable);
+    }
+    assert_eq!(shop.charged().await, [10, 20]);
 }

@@ -13,7 +13,9 @@ use tollgate_eip712::{
     AllowanceTerms, Eip3009Terms, LocalWallet, OnceTerms, Permit2ExactTerms, TokenDomain,
     sign_allowance, sign_eip3009, sign_once, sign_permit2_exact,
 };
-use tollgate_engine::{Cashier, CashierConfig, EngineHold, Market, Markets, recover};
+use tollgate_engine::{
+    Cashier, CashierConfig, EngineHold, GasMoney, Health, Market, Markets, recover,
+};
 use tollgate_ledger::{MemoryStore, SqliteStore, Store};
 use tollgate_payment::{
     Ask, Credit, Permit2Terms, Pricing, RequestBinding, Retention, StoredBody, Terms,
@@ -113,6 +115,8 @@ pub(crate) struct Shop<P: Place> {
     pub(crate) clock: TestClock,
     pub(crate) asked: Arc<AtomicU64>,
     pub(crate) retention: Retention,
+    /// What an exact payment costs, in atomic units.
+    pub(crate) price: u64,
     parts: Option<Parts<P::Store>>,
 }
 
@@ -170,6 +174,7 @@ impl<P: Place> Shop<P> {
                 bytes: 64,
                 ..Retention::default()
             },
+            price: 1_000,
             parts: None,
         };
         shop.start().await;
@@ -255,6 +260,22 @@ impl<P: Place> Shop<P> {
         Authorization::Exact(Exact::Permit2(signed))
     }
 
+    fn till(&self) -> &Cashier<P::Store, Rich> {
+        &self.parts.as_ref().unwrap().till
+    }
+
+    /// The settling account has no gas money from now on.
+    pub(crate) fn out_of_gas(&mut self) {
+        let health = Health::default();
+        health.tell(|report| {
+            report.gas = Some(GasMoney {
+                batches: 0,
+                needed: 0,
+            });
+        });
+        let _ = self.till().clone().with_health(health);
+    }
+
     /// Sends a request with a payment, and perhaps with a name for it.
     pub(crate) async fn ask(
         &self,
@@ -262,9 +283,9 @@ impl<P: Place> Shop<P> {
         name: Option<&str>,
         request: u8,
     ) -> Got<P> {
-        let till = &self.parts.as_ref().unwrap().till;
+        let till = self.till();
         let pricing = match signed {
-            Authorization::Exact(_) => Pricing::Fixed(Amount::from(1_000u64)),
+            Authorization::Exact(_) => Pricing::Fixed(Amount::from(self.price)),
             Authorization::Allowance(_) | Authorization::Once(_) => Pricing::Metered {
                 worst: Amount::from(1_000u64),
                 least: Amount::from(1u64),
@@ -275,11 +296,17 @@ impl<P: Place> Shop<P> {
             pricing,
         });
         let required = offer.required("");
+        let mut then = required.clone();
+        if let Authorization::Exact(_) = signed {
+            then.accepts
+                .iter_mut()
+                .for_each(|entry| entry.amount = signed.cap());
+        }
         let good = |entry: &&_| {
             let payload = PaymentPayload::answering(&required, entry, signed);
             payload.authorization_for(entry).as_ref() == Ok(signed)
         };
-        let entry = required.accepts.iter().find(good).unwrap();
+        let entry = then.accepts.iter().find(good).unwrap();
         let mut payload = PaymentPayload::answering(&required, entry, signed);
         let offered = payload.extensions().payment_identifier();
         assert_eq!(offered, Some(&PaymentIdentifier::default()));

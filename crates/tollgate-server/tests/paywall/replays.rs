@@ -3,9 +3,10 @@
 use http::StatusCode;
 use tollgate_payment::Retention;
 use tollgate_x402::{B256, ErrorCode, Json, Limits, SettleResponse, X402Version};
+use tower_layer::Layer as _;
 
 use crate::shop::{
-    Answer, Fed, Upstream, ask, header, paid, paid_by, read, refusal, settle, shop, text,
+    Answer, Fed, Upstream, ask, header, layer, paid, paid_by, read, refusal, settle, shop, text,
 };
 use crate::till::MemoryTill;
 
@@ -142,4 +143,24 @@ async fn a_stream_that_broke_off_worth_nothing_is_not_kept() {
     drop(feed);
     read(answer).await;
     assert_eq!(till.payment().kept, None);
+}
+
+#[tokio::test]
+async fn a_server_that_shuts_down_still_gives_the_answers_that_were_paid_for() {
+    let till = keeping(1000);
+    let upstream = Upstream::new().answers(200, "text/plain", Fed::whole(&till, ["text"]));
+    let layer = layer(&till);
+    let shop = layer.layer(upstream.clone());
+    let first = text(ask(&shop, paid(&till)).await).await;
+    layer.drain().begin();
+    let again = ask(&shop, paid(&till)).await;
+    check(&again, &till, "payment-response", 4);
+    assert_eq!(text(again).await, first);
+    let new = ask(&shop, paid_by(&till, X402Version::V2, 2)).await;
+    assert_eq!(
+        refusal(new).await,
+        (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Draining)
+    );
+    assert_eq!((till.charged(), upstream.times_asked()), (4, 1));
+    assert_eq!(layer.drain().open(), 0);
 }

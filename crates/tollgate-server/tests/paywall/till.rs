@@ -223,6 +223,27 @@ impl Till for MemoryTill {
         Offer::new(ask, [&*self.terms])
     }
 
+    async fn recall(
+        &self,
+        offer: &Offer,
+        payment: PaymentPayload,
+        request: RequestBinding,
+    ) -> Option<Box<Replay>> {
+        let (entry, _) = offer.entries().next().unwrap();
+        let signed = payment.authorization_for(entry).unwrap();
+        let Authorization::Once(once) = &signed else {
+            return None;
+        };
+        let books = self.books();
+        let (digest, index) = books.nonces.get(&once.nonce)?;
+        let known = &books.payments[*index];
+        let Some(End::Charged { amount, .. }) = known.end else {
+            return None;
+        };
+        let version = payment.version().number();
+        (*digest == request.digest).then(|| Box::new(replay(known, once, amount, version)))
+    }
+
     async fn admit(
         &self,
         offer: &Offer,
