@@ -6,10 +6,12 @@ use tokio::sync::{Notify, oneshot};
 use tollgate_ledger::{Durable, Executed, Outage, Store, StoreError};
 use tollgate_payment::{
     Command, PaymentKeys, Refusal, ReleaseReason, Retention,
-    command::{Answer, Charge, Checkpoint, Commit, Release, Reservation},
+    command::{Answer, Charge, Checkpoint, Commit, Release, Reservation, Standing},
     port::{Admitted, Hold, HoldError},
 };
 use tollgate_x402::{Amount, PaymentId};
+
+use crate::watch::Watch;
 
 /// A reservation in the ledger. Dropped without an end, it is ended by its last checkpoint.
 #[derive(Debug)]
@@ -19,6 +21,7 @@ pub struct EngineHold<S: Store> {
     durable: Option<Durable>,
     retention: Option<Retention>,
     answer: Option<Answer>,
+    watch: Option<Watch>,
     work: Arc<Notify>,
 }
 
@@ -43,8 +46,15 @@ impl<S: Store> EngineHold<S> {
             durable: Some(executed.durable),
             retention,
             answer: None,
+            watch: None,
             work,
         }
+    }
+
+    /// The same, of a payer that is looked at again while it is served.
+    pub(crate) fn watched(mut self, watch: Option<Watch>) -> Self {
+        self.watch = watch;
+        self
     }
 }
 
@@ -70,13 +80,18 @@ impl<S: Store> Hold for EngineHold<S> {
 
     async fn checkpoint(&mut self, used: Amount) -> Result<(), HoldError> {
         let open = self.open.as_ref().ok_or(HoldError::Ended)?;
-        open.store
-            .transact(Checkpoint {
-                keys: open.keys,
-                used,
-            })
-            .await
-            .map_err(failed)
+        let standing = open.store.transact(Checkpoint {
+            keys: open.keys,
+            used,
+        });
+        match standing.await.map_err(failed)? {
+            Standing::Good => {}
+            Standing::Void(voided) => return Err(HoldError::Void(voided)),
+        }
+        match self.watch.as_mut().and_then(Watch::found) {
+            None => Ok(()),
+            Some(voided) => Err(HoldError::Void(voided)),
+        }
     }
 
     fn retention(&self) -> Option<Retention> {

@@ -28,6 +28,7 @@ mod replay;
 mod status;
 mod till;
 mod verifier;
+mod watch;
 mod worker;
 
 pub use audit::{ChainAuditError, Invariant, PAID_OFF, Report as AuditReport, audit, audit_chain};

@@ -12,8 +12,8 @@ use tollgate_ledger::{CurrentRun, Outage, Store, StoreError};
 use tollgate_payment::{
     Ask, AuthorizationKey, Command as _, ExposureKey, FundsBound, IdentifierKey, Offer, OwnerKey,
     PaymentKeys, Pricing, Refusal, RequestBinding, Retention, Terms,
-    command::{Naming, Reserve},
-    port::{Admission, AdmitError, Admitted, Kept, Replay, Till, Verifier},
+    command::{Funds, Naming, Notice, Reserve, Voided},
+    port::{Admission, AdmitError, Admitted, Kept, Replay, Till, Verifier, VerifyError},
 };
 use tollgate_x402::{
     Address, Authorization, Clock, ErrorCode, Exact, Extensions, Identifier, MatchError, PaymentId,
@@ -27,6 +27,7 @@ use crate::{
     market::{Market, Markets},
     refusal::{explain, in_flight, refused, signature_code, unrecorded, unverified, used_up},
     replay::{self, Earlier},
+    watch::Watch,
 };
 
 /// The seller's till over a store and a reader of the chain. A handle: clones are the same till.
@@ -67,6 +68,8 @@ struct Inner<S, V> {
     extensions: Extensions,
     /// Of settlement, where the worker runs beside this till.
     health: OnceLock<Health>,
+    /// Seconds between looks at the payer of a long stream.
+    recheck: OnceLock<u64>,
 }
 
 impl<S, V> fmt::Debug for Cashier<S, V> {
@@ -107,6 +110,7 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
             ids,
             extensions: Extensions::new().offering_payment_identifier(false),
             health: OnceLock::new(),
+            recheck: OnceLock::new(),
         };
         Self {
             inner: Arc::new(inner),
@@ -118,6 +122,16 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
     pub fn with_health(self, health: Health) -> Self {
         // The first is the one that counts.
         let _ = self.inner.health.set(health);
+        self
+    }
+
+    /// The same, which reads the chain again of a payer that is being served, at most once in so many seconds a stream:
+    /// a payment that is voided meanwhile ends with the next checkpoint. Without it only what other requests and
+    /// settlement learn of the payer ends it. A stream that is shorter costs nothing.
+    #[must_use]
+    pub fn with_recheck(self, seconds: u64) -> Self {
+        // The first is the one that counts.
+        let _ = self.inner.recheck.set(seconds);
         self
     }
 
@@ -276,6 +290,7 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
             let (keys, store) = (reserve.keys, this.inner.store.clone());
             // Who has neither a name for it nor a nonce of its own cannot ask for it again.
             let named = reserve.identifier.is_some();
+            let watch = this.watch(keys, &reserve.authorization);
             let once = matches!(keys.authorization, AuthorizationKey::Claim { .. });
             let retention = (named || once).then_some(this.inner.config.retention);
             // The chain may have been asked meanwhile, or this process paused.
@@ -293,14 +308,49 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
                 version,
             };
             let work = Arc::clone(&this.inner.work);
-            Ok(EngineHold::new(
-                store, keys, admitted, executed, retention, work,
-            ))
+            let hold = EngineHold::new(store, keys, admitted, executed, retention, work);
+            Ok(hold.watched(watch))
         });
         task.await.unwrap_or_else(|_| {
             let stopped = "the ledger's task was stopped".to_owned();
             Err(StoreError::Unavailable(Outage::Io(stopped)))
         })
+    }
+
+    fn watch(&self, keys: PaymentKeys, authorization: &Authorization) -> Option<Watch> {
+        let every = *self.inner.recheck.get()?;
+        let (this, authorization) = (self.clone(), authorization.clone());
+        let clock = Arc::clone(&self.inner.clock);
+        Some(Watch::new(every, clock, move || {
+            let (this, authorization) = (this.clone(), authorization.clone());
+            async move { this.look_again(keys, &authorization).await }
+        }))
+    }
+
+    /// Looks at the money of a payer that is being served. What is found of its balance and allowance goes to the books,
+    /// where the next step of each of its streams sees it; what is said against the authorization itself comes back.
+    async fn look_again(&self, keys: PaymentKeys, authorization: &Authorization) -> Option<Voided> {
+        match self.inner.verifier.funds(authorization).await {
+            Ok(funds) => {
+                self.notice(keys, funds).await;
+                None
+            }
+            Err(VerifyError::Refused { message, .. }) => Some(Voided::Refused(message)),
+            // Who cannot be seen is not judged.
+            Err(VerifyError::Unavailable(_)) => None,
+        }
+    }
+
+    /// Keeps what was read of a payer that is being served.
+    async fn notice(&self, keys: PaymentKeys, funds: Funds) {
+        let notice = Notice {
+            owner: keys.owner,
+            spender: keys.spender_key(),
+            funds,
+        };
+        if let Err(error) = self.inner.store.execute(notice).await {
+            tracing::debug!(%error, "what was read of a payer was not noted");
+        }
     }
 
     /// Admits an authorization whose signature is known to be good: what [`Till::admit`] does after it has matched the
@@ -435,7 +485,11 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
                         // What is due may be what stands between the payer and a fresh permit.
                         self.inner.work.notify_one();
                     }
-                    return Err(explain(&refusal, authorization));
+                    if let Some(funds) = reserve.funds.take() {
+                        // Of no use for this request; the payer may have others, which are being served.
+                        self.notice(reserve.keys, funds).await;
+                    }
+                    return Err(explain(&refusal, &reserve.authorization));
                 }
             }
         }

@@ -8,7 +8,7 @@ use core::future::Future;
 use tollgate_x402::{Amount, Authorization, ErrorCode, PaymentId, PaymentPayload, PaymentStatus};
 
 use crate::{
-    command::{Answer, Charge, Fate, Funds, ItemFate, Told},
+    command::{Answer, Charge, Fate, Funds, ItemFate, Told, Voided},
     offer::{Ask, Offer, RequestBinding},
     policy::Retention,
     row::{BatchRow, Instruction, Submission},
@@ -236,7 +236,8 @@ pub trait Hold: Send + 'static {
     /// Resolves when the reservation has reached the disk: nothing is delivered before.
     fn durable(&mut self) -> impl Future<Output = Result<(), HoldError>> + Send;
 
-    /// Makes what was delivered durable.
+    /// Makes what was delivered durable. With [`HoldError::Void`] it is durable as well, and nothing more is to be
+    /// delivered.
     fn checkpoint(&mut self, used: Amount) -> impl Future<Output = Result<(), HoldError>> + Send;
 
     /// How much of the answer is to be given to [`keep`](Self::keep), and for how long it is kept; `None` where nobody
@@ -294,7 +295,7 @@ pub struct AdmitError {
     pub payer: Option<tollgate_x402::Address>,
 }
 
-/// Why a hold's step did not reach the disk.
+/// Why a hold's step was not taken, or is the last.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum HoldError {
     /// The store did not take it: deliver nothing more.
@@ -303,4 +304,7 @@ pub enum HoldError {
     /// The payment was ended elsewhere.
     #[error("the payment was ended elsewhere")]
     Ended,
+    /// The payer voided the payment meanwhile: deliver nothing more, and commit what was delivered.
+    #[error("{0}")]
+    Void(Voided),
 }

@@ -29,7 +29,7 @@ pub(crate) enum End {
     Complete,
     /// The inner body failed.
     UpstreamError,
-    /// The cap, the time, the ledger, or a shutdown ended it.
+    /// The cap, the time, the ledger, the payer's money, or a shutdown ended it.
     Cut,
     /// The inner body panicked.
     Panicked,
@@ -140,11 +140,14 @@ impl<H: Hold, M: Meter> Pump<'_, H, M> {
         }
         *self.used = self.meter.observe(&data);
         let used = *self.used;
+        let mut last = Ok(());
         if used.saturating_sub(self.durable.used) > self.bounds.checkpoint_step {
-            self.hold
-                .checkpoint(used)
-                .await
-                .map_err(|error| not_saved(&error))?;
+            last = match self.hold.checkpoint(used).await {
+                Ok(()) => Ok(()),
+                // It is durable and counts: the caller gets what it is charged for.
+                Err(error @ HoldError::Void(_)) => Err(not_saved(&error)),
+                Err(error) => return Err(not_saved(&error)),
+            };
             self.durable = Durable {
                 used,
                 at: Instant::now(),
@@ -159,7 +162,7 @@ impl<H: Hold, M: Meter> Pump<'_, H, M> {
         if used > self.hold.cap() {
             Err(End::Cut)
         } else {
-            Ok(())
+            last
         }
     }
 }
@@ -181,7 +184,12 @@ impl Durable {
 }
 
 fn not_saved(error: &HoldError) -> End {
-    tracing::error!(%error, "a checkpoint was not written; the stream is cut");
+    match error {
+        HoldError::Void(voided) => {
+            tracing::warn!(%voided, "the payment was voided while it was served; the stream is cut");
+        }
+        error => tracing::error!(%error, "a checkpoint was not written; the stream is cut"),
+    }
     End::Cut
 }
 

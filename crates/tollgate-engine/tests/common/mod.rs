@@ -489,7 +489,7 @@ impl World {
         self.contract_send(account, USD1, signature, words).await;
     }
 
-    async fn contract_send(
+    pub(crate) async fn contract_send(
         &self,
         account: usize,
         contract: Address,

@@ -16,40 +16,6 @@ use crate::{
     store::{Account, Command, Decision, Entry, RowSet, Rows},
 };
 
-/// Makes what was delivered durable, before much more is.
-#[derive(Clone, Debug)]
-pub struct Checkpoint {
-    /// The payment.
-    pub keys: PaymentKeys,
-    /// What the delivered part is worth, in atomic units.
-    pub used: Amount,
-}
-
-impl Command for Checkpoint {
-    type Outcome = ();
-
-    fn rows(&self) -> RowSet {
-        [RowKey::Payment(self.keys.id)].into_iter().collect()
-    }
-
-    fn decide(&self, rows: &Rows, now: Timestamp) -> Result<Decision<()>, Refusal> {
-        let mut payment = rows
-            .payment(&self.keys.id)
-            .cloned()
-            .ok_or(Refusal::Missing("payment"))?;
-        let PaymentState::Serving { used } = &mut payment.state else {
-            return Err(Refusal::Overtaken);
-        };
-        *used = (*used).max(self.used.min(payment.reserved));
-        payment.updated = now;
-        Ok(Decision {
-            writes: vec![Row::Payment(payment)],
-            entries: Vec::new(),
-            outcome: (),
-        })
-    }
-}
-
 /// Makes what was used the charge. The rest of the reservation is free again.
 #[derive(Clone, Debug)]
 pub struct Commit {

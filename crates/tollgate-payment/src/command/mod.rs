@@ -7,22 +7,26 @@
 //! ```
 //! From `Sealed` no step leads back: once signed, only the finalized chain decides.
 
+mod checkpoint;
 mod claim;
 mod commit;
 mod conclude;
 mod lead;
 mod naming;
+mod notice;
 mod payer;
 mod permits;
 mod reconcile;
 mod reserve;
 mod seal;
 
+pub use checkpoint::{Checkpoint, Standing, Voided};
 pub use claim::Claim;
-pub use commit::{Answer, Charge, Checkpoint, Commit, Release, Told};
+pub use commit::{Answer, Charge, Commit, Release, Told};
 pub use conclude::{Conclude, Concluded, Fate, ItemFate};
 pub use lead::{Lead, Leadership, Resume, Stop};
 pub use naming::Naming;
+pub use notice::Notice;
 pub use payer::{Block, Forgive, Forgiven, PayOff, Unblock, id_of_transfer};
 pub use reconcile::{Found, Settled, UNKNOWN, Unknown};
 pub use reserve::{Funds, Reservation, Reserve, SpenderFunds};

@@ -263,23 +263,11 @@ impl Reserve {
 
     /// Takes the chain's word on the balance, or makes sure that the last one is fresh.
     fn learn_balance(&self, owner: &mut OwnerRow, now: Timestamp) -> Result<(), Refusal> {
-        match (&self.funds, &owner.view) {
-            (Some(funds), known)
-                if known.is_none_or(|view| view.block <= funds.block)
-                    // What is final is not held any more: a reading from before it would show that money once more.
-                    && owner.settled.is_none_or(|last| last.block <= funds.block) =>
-            {
-                owner.view = Some(View {
-                    amount: funds.balance,
-                    doubt: owner
-                        .settled
-                        .map_or(Amount::ZERO, |last| last.doubt(funds.at)),
-                    block: funds.block,
-                    at: funds.at,
-                });
-                Ok(())
-            }
-            (_, Some(view)) if self.fresh(view.at, now) => Ok(()),
+        if self.funds.as_ref().is_some_and(|funds| owner.learn(funds)) {
+            return Ok(());
+        }
+        match owner.view {
+            Some(view) if self.fresh(view.at, now) => Ok(()),
             _ => Err(Refusal::FundsNeeded),
         }
     }
@@ -298,24 +286,18 @@ impl Reserve {
         let due = spender.due;
         match (&mut spender.limit, &self.authorization) {
             (Limit::Seen(view), Authorization::Once(_) | Authorization::Exact(_)) => {
-                match (&self.funds, *view) {
-                    (
-                        Some(Funds {
-                            block,
-                            at,
+                let learned = match &self.funds {
+                    Some(
+                        funds @ Funds {
                             spender: SpenderFunds::Seen { allowance },
                             ..
-                        }),
-                        known,
-                    ) if known.is_none_or(|view| view.block <= *block) => {
-                        *view = Some(View {
-                            amount: *allowance,
-                            doubt: settled.map_or(Amount::ZERO, |last| last.doubt(*at)),
-                            block: *block,
-                            at: *at,
-                        });
-                    }
-                    (_, Some(view)) if self.fresh(view.at, now) => {}
+                        },
+                    ) => View::learn(view, *allowance, funds, settled),
+                    _ => false,
+                };
+                match *view {
+                    _ if learned => {}
+                    Some(view) if self.fresh(view.at, now) => {}
                     _ => return Err(Refusal::FundsNeeded),
                 }
                 Ok(0)
@@ -507,13 +489,7 @@ impl Counter {
             self.claimed = self.settled;
         }
         let ledger = sum(self.settled, due)?;
-        // A plain account has no counter on the chain. What its one undecided batch draws may be off the
-        // allowance already.
-        let drawn = drawn.unwrap_or(if self.undecided == 0 {
-            self.settled
-        } else {
-            self.claimed
-        });
+        let drawn = self.drawn(drawn);
         if drawn > ledger {
             return Err(Refusal::CounterAhead {
                 chain: drawn,
@@ -544,14 +520,7 @@ impl Counter {
             // Everything committed so far is drawn before the permit goes in: a permit sets, it does not add.
             self.ceiling = ledger.saturating_add(signed.value);
         }
-        if let Some(permit) = &mut self.permit
-            && nonce > permit.signed.nonce
-        {
-            // Applied, by us or by somebody who saw it: what stands on the chain is the budget, and
-            // never more than the signed values allow.
-            permit.applied = true;
-            self.ceiling = self.ceiling.min(drawn.saturating_add(allowance));
-        }
+        self.stands(nonce, allowance, drawn);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use tollgate_payment::{
     Refusal, ReleaseReason, Row, RowKey, Rows, SignerKey, SpenderKey,
     command::{
         Adopt, Checkpoint, Claim, Commit, Conclude, Concluded, Fate, Funds, Included, ItemFate,
-        Lead, Release, Reserve, Resume, Seal, SpenderFunds, Stop,
+        Lead, Notice, Release, Reserve, Resume, Seal, SpenderFunds, Standing, Stop,
     },
 };
 use tollgate_x402::{
@@ -193,8 +193,7 @@ impl World {
             0..28 => self.arrive(bytes),
             28..36 => {
                 if let Some(keys) = self.serving(bytes[0]) {
-                    let used = Amount::from(u64::from(bytes[1]));
-                    self.apply(&Checkpoint { keys, used }).unwrap();
+                    self.checkpoint(keys, u64::from(bytes[1]), bytes[2]);
                 }
             }
             36..54 => {
@@ -314,9 +313,52 @@ impl World {
                 Err(Refusal::FundsNeeded),
                 "the chain was asked just now"
             );
+            if answer.is_err() {
+                self.notice(keys, &reserve.authorization);
+            }
         }
         if let Ok(reservation) = answer {
             self.check_reservation(&reserve, reservation.reserved);
+        }
+    }
+
+    /// What a refused request read of the chain, or a second look in a long stream.
+    fn notice(&mut self, keys: PaymentKeys, authorization: &Authorization) {
+        let funds = self.funds(keys.owner.owner, authorization);
+        let (owner, spender) = (keys.owner, keys.spender_key());
+        self.apply(&Notice {
+            owner,
+            spender,
+            funds,
+        })
+        .unwrap();
+    }
+
+    /// A step of a stream. Who keeps what it signed for is never stopped; of who is, all that was delivered is charged.
+    fn checkpoint(&mut self, keys: PaymentKeys, used: u64, look: u8) {
+        if look < 64 {
+            let row = self.rows.authorization(&keys.authorization).unwrap();
+            let signed = row.signed.clone();
+            self.notice(keys, &signed);
+        }
+        let used = Amount::from(used);
+        let standing = self.apply(&Checkpoint { keys, used }).unwrap();
+        let payment = self.rows.payment(&keys.id).unwrap();
+        let reserved = payment.reserved;
+        let PaymentState::Serving { used: durable } = payment.state else {
+            panic!("it is being served");
+        };
+        assert!(durable >= used.min(reserved), "delivered and not durable");
+        if let Standing::Void(why) = standing {
+            assert!(self.hostile, "an honest payer is stopped: {why}");
+            let commit = Commit {
+                keys,
+                used: Some(durable),
+                memo: None,
+                answer: None,
+            };
+            let charge = self.apply(&commit).unwrap();
+            assert!(charge.amount >= durable, "delivered and not charged");
         }
     }
 

@@ -32,6 +32,7 @@ struct World {
     durable_fails: bool,
     checkpoint_fails: bool,
     commit_fails: bool,
+    voided: bool,
     /// After so many rounds all is cut.
     cut: Option<u16>,
 }
@@ -70,6 +71,7 @@ fn world() -> impl Strategy<Value = World> {
             rarely(),
             rarely(),
             prop::option::weighted(0.2, 0..60_u16),
+            rarely(),
         ),
     )
         .prop_map(|(a, b, c)| World {
@@ -88,6 +90,7 @@ fn world() -> impl Strategy<Value = World> {
             checkpoint_fails: c.1,
             commit_fails: c.2,
             cut: c.3,
+            voided: c.4,
         })
 }
 
@@ -151,6 +154,7 @@ async fn run(world: World) {
         books.durable_fails = world.durable_fails;
         books.checkpoint_fails = world.checkpoint_fails;
         books.commit_fails = world.commit_fails;
+        books.voided = world.voided;
     }
     let mut bounds = Bounds::new();
     bounds.frames = world.room;

@@ -320,6 +320,37 @@ async fn a_checkpoint_that_fails_stops_the_delivery() {
 }
 
 #[tokio::test]
+async fn a_stream_is_stopped_when_its_payment_is_voided_and_charged_for_what_was_delivered() {
+    let till = MemoryTill::new();
+    let (feed, shop) = selling(&till, |bounds| {
+        bounds.checkpoint_step = Amount::from(100_u64)
+    });
+    let mut answer = ask(&shop, paid(&till)).await;
+    feed.bytes(40);
+    assert_eq!(frame(&mut answer).await.unwrap().len(), 40);
+    till.books().voided = true;
+    feed.bytes(200);
+    // The frame that was counted is delivered, and is the last.
+    assert_eq!(frame(&mut answer).await.unwrap().len(), 200);
+    assert_eq!(text(answer).await, "<Cut 240>");
+    assert_eq!(till.charged(), 240);
+    assert!(feed.is_cancelled(), "the upstream works on for nothing");
+
+    // Beside the wait for a frame that does not come.
+    let till = MemoryTill::new();
+    till.books().voided = true;
+    let (feed, shop) = selling(&till, |bounds| {
+        bounds.checkpoint_step = Amount::from(100_u64)
+    });
+    let mut answer = ask(&shop, paid(&till)).await;
+    feed.bytes(60);
+    frame(&mut answer).await.unwrap();
+    assert_eq!(text(answer).await, "<Cut 60>");
+    assert_eq!(till.charged(), 60);
+    assert!(feed.is_cancelled());
+}
+
+#[tokio::test]
 async fn a_stream_whose_charge_is_not_written_has_no_good_end() {
     let till = MemoryTill::new();
     till.books().commit_fails = true;

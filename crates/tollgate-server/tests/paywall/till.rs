@@ -8,7 +8,7 @@ use std::{
 
 use tollgate_payment::{
     Ask, Offer, Permit2Terms, Pricing, RequestBinding, Retention, Terms,
-    command::{Answer, Charge, Told},
+    command::{Answer, Charge, Told, Voided},
     port::{Admission, AdmitError, Admitted, Hold, HoldError, Kept, Replay, Till},
 };
 use tollgate_x402::{
@@ -37,6 +37,8 @@ pub(crate) struct Books {
     pub(crate) refuse: Option<AdmitError>,
     pub(crate) durable_fails: bool,
     pub(crate) checkpoint_fails: bool,
+    /// The payer has voided its payments: a checkpoint is taken, and says so.
+    pub(crate) voided: bool,
     pub(crate) commit_fails: bool,
     /// How often each step of a hold yields to other tasks before it is done.
     pub(crate) yields: u8,
@@ -410,6 +412,9 @@ impl Hold for MemoryHold {
         }
         self.till.books().payments[self.index].saved = used;
         step.done(Some(Event::Saved(units(used))));
+        if self.till.books().voided {
+            return Err(HoldError::Void(Voided::Barred));
+        }
         Ok(())
     }
 

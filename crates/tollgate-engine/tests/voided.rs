@@ -1,0 +1,144 @@
+//! A payer voids its payment while it is served: the stream stops at its next checkpoint, and what was delivered is
+//! charged.
+
+#[expect(dead_code, reason = "this file uses a part")]
+mod common;
+
+use std::time::Duration;
+
+use common::*;
+use tollgate_contracts::addresses::PERMIT2;
+use tollgate_devchain::DEV_ACCOUNTS;
+use tollgate_payment::{
+    command::Voided,
+    port::{Hold, HoldError},
+};
+use tollgate_x402::{Amount, Authorization, PaymentState, U256};
+
+/// Seconds between looks.
+const RECHECK: u64 = 30;
+
+async fn world() -> World {
+    let mut world = World::new(Backend::devchain().await, Setup::default()).await;
+    world.till = world.till.clone().with_recheck(RECHECK);
+    world.approve_permit2(PAYER, U256::MAX).await;
+    world
+}
+
+async fn serving(world: &World, signed: &Authorization, worst: Amount) -> TestHold {
+    let offer = world.metered(worst);
+    let mut hold = world.admit(&offer, signed).await.unwrap();
+    hold.durable().await.unwrap();
+    hold
+}
+
+/// Goes on with a stream until it is told to stop, or a minute of the test's time is over.
+async fn stopped(hold: &mut TestHold, used: Amount) -> Voided {
+    let stop = async {
+        loop {
+            match hold.checkpoint(used).await {
+                Ok(()) => tokio::task::yield_now().await,
+                Err(HoldError::Void(voided)) => return voided,
+                Err(other) => panic!("{other}"),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), stop)
+        .await
+        .expect("the stream is stopped")
+}
+
+#[tokio::test]
+async fn what_a_refused_request_read_of_the_chain_stops_the_payers_streams_without_a_call_of_their_own()
+ {
+    let world = world().await;
+    let signed = world.once(PAYER, dollars(90), 1).await;
+    let mut hold = serving(&world, &signed, dollars(90)).await;
+    hold.checkpoint(dollars(5)).await.unwrap();
+    world.leave(PAYER, Amount::ZERO).await;
+    world.pass(4).await;
+    let other = world.once(PAYER, dollars(90), 2).await;
+    let refused = world.admit(&world.metered(dollars(10)), &other).await;
+    assert_eq!(refused.unwrap_err().code.status(), 402);
+    let calls = world.calls();
+    let told = hold.checkpoint(dollars(6)).await.unwrap_err();
+    assert!(matches!(told, HoldError::Void(Voided::Short(_))), "{told}");
+    assert_eq!(world.calls(), calls);
+    let id = hold.id();
+    let charge = hold.commit(dollars(6), None).await.unwrap();
+    assert_eq!(charge.amount, dollars(6));
+    assert_ne!(world.state(id).await, PaymentState::Released);
+}
+
+#[tokio::test]
+async fn a_lone_stream_is_stopped_when_its_payment_is_voided() {
+    for kind in ["balance", "allowance", "nonce"] {
+        let world = world().await;
+        let signed = world.once(PAYER, dollars(90), 1).await;
+        let mut hold = serving(&world, &signed, dollars(90)).await;
+        match kind {
+            "balance" => world.leave(PAYER, Amount::ZERO).await,
+            "allowance" => world.approve_permit2(PAYER, U256::ZERO).await,
+            _ => {
+                // Nonce 1 is bit 1 of the first word.
+                let words = [U256::ZERO, U256::from(2)];
+                let call = "invalidateUnorderedNonces(uint256,uint256)";
+                world.contract_send(PAYER, PERMIT2, call, &words).await;
+            }
+        }
+        let calls = world.calls();
+        hold.checkpoint(dollars(5)).await.unwrap();
+        assert_eq!(world.calls(), calls, "{kind}: a short stream asks nothing");
+        world.pass(RECHECK + 1).await;
+        let why = stopped(&mut hold, dollars(6)).await;
+        assert_eq!(
+            matches!(why, Voided::Refused(_)),
+            kind == "nonce",
+            "{kind}: {why}"
+        );
+        let charge = hold.commit(dollars(6), None).await.unwrap();
+        assert_eq!(charge.amount, dollars(6), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_on_an_allowance_is_stopped_when_the_allowance_is_revoked() {
+    let mut world = world().await;
+    let signed = world.allowance(PAYER, dollars(99), 0).await;
+    world
+        .pay(&world.metered(dollars(9)), &signed, dollars(1))
+        .await;
+    world.settle().await;
+    let mut hold = serving(&world, &signed, dollars(90)).await;
+    let spender = U256::from_be_slice(world.pay_to.as_slice());
+    world
+        .token_send(PAYER, "approve(address,uint256)", &[spender, U256::ZERO])
+        .await;
+    world.pass(RECHECK + 1).await;
+    stopped(&mut hold, dollars(6)).await;
+    let charge = hold.commit(dollars(6), None).await.unwrap();
+    assert_eq!(charge.amount, dollars(6));
+}
+
+#[tokio::test]
+async fn a_long_stream_of_an_honest_payer_is_never_stopped_while_its_charges_settle() {
+    let mut world = world().await;
+    let signed = world.allowance(PAYER, dollars(99), 0).await;
+    // Nothing is to spare: what is due and what is held is all that the payer has.
+    world.leave(PAYER, dollars(50)).await;
+    world
+        .pay(&world.metered(dollars(20)), &signed, dollars(20))
+        .await;
+    let mut hold = serving(&world, &signed, dollars(30)).await;
+    for step in 1..=30 {
+        world.tick().await;
+        world.pass(if step % 3 == 0 { RECHECK } else { 1 }).await;
+        hold.checkpoint(dollars(step)).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let id = hold.id();
+    hold.commit(dollars(30), None).await.unwrap();
+    world.settle().await;
+    assert_eq!(world.state(id).await, PaymentState::Final);
+    assert!(world.balance(DEV_ACCOUNTS[PAYER].address).await.is_zero());
+}
