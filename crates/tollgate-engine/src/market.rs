@@ -28,28 +28,49 @@ impl Market {
 
 /// The markets of a till.
 #[derive(Clone, Debug, Default)]
-pub struct Markets(Vec<Market>);
+pub struct Markets {
+    all: Vec<Market>,
+    elsewhere: bool,
+}
 
 impl Markets {
     /// These, in the order in which they are offered.
     pub const fn new(markets: Vec<Market>) -> Self {
-        Self(markets)
+        Self {
+            all: markets,
+            elsewhere: false,
+        }
+    }
+
+    /// The same, settled by a facilitator somewhere else: what the ledger numbers are requests to it, and no transactions
+    /// of an account.
+    #[must_use]
+    pub fn settled_elsewhere(self) -> Self {
+        Self {
+            elsewhere: true,
+            ..self
+        }
+    }
+
+    /// Whether the numbers of this account are those of requests to a facilitator.
+    pub(crate) fn are_requests(&self, account: Address) -> bool {
+        self.elsewhere && self.iter().any(|market| market.terms.pay_to == account)
     }
 
     /// The terms in the order in which they are offered.
     pub fn terms(&self) -> impl Iterator<Item = &Terms> {
-        self.0.iter().map(|market| &market.terms)
+        self.all.iter().map(|market| &market.terms)
     }
 
     /// The market of a token.
     pub fn of(&self, chain: ChainId, token: Address) -> Option<&Market> {
-        self.0
+        self.all
             .iter()
             .find(|market| market.terms.chain == chain && market.terms.token == token)
     }
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Market> {
-        self.0.iter()
+        self.all.iter()
     }
 }

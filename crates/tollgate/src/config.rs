@@ -33,7 +33,7 @@ pub(crate) struct Config {
     /// The chain.
     pub(crate) chain: ChainSection,
     /// Who is paid.
-    pub(crate) seller: SellerSection,
+    pub(crate) seller: Spanned<SellerSection>,
     /// The tokens that are taken, in the order in which they are offered.
     #[serde(rename = "token")]
     pub(crate) tokens: Vec<TokenSection>,
@@ -83,13 +83,31 @@ pub(crate) struct ChainSection {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SellerSection {
-    /// The account that sends settlements: its private key, as "$NAME" of an environment variable.
-    pub(crate) operator_key: Spanned<String>,
+    /// The account that sends settlements: its private key, as "$NAME" of an environment variable. Needed unless a
+    /// facilitator settles.
+    pub(crate) operator_key: Option<Spanned<String>>,
     /// The address of your Settler contract: it is paid, and pays on to its treasury alone. Without it the operator's
     /// account is paid.
     pub(crate) settler: Option<Spanned<String>>,
     /// Without a Settler: where the operator sends what it draws. Default: the operator's account.
     pub(crate) treasury: Option<Spanned<String>>,
+    /// Instead of an account of ours: a facilitator somewhere else settles.
+    pub(crate) facilitator: Option<RemoteSection>,
+}
+
+/// `[seller.facilitator]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RemoteSection {
+    /// Its base URL, without `/verify` and `/settle`.
+    pub(crate) url: Spanned<String>,
+    /// The key that it knows us by, as "$NAME" of an environment variable.
+    pub(crate) key: Option<Spanned<String>>,
+    /// The account that is paid: any of yours, and no key of it is needed here.
+    pub(crate) pay_to: Spanned<String>,
+    /// The account with which it settles. Default: what it says at the start. Named here, it is held to it, and need not
+    /// answer at the start.
+    pub(crate) account: Option<Spanned<String>>,
 }
 
 /// `[[token]]`
@@ -230,6 +248,14 @@ pub(crate) struct LimitsSection {
     pub(crate) drain_seconds: u64,
     /// Connections at once.
     pub(crate) connections: usize,
+    /// Bytes of the longest answer that is kept for callers that lose it: 0 to 16777216. Of a longer one only that there
+    /// was one; 0 keeps none.
+    pub(crate) answer_bytes: Spanned<usize>,
+    /// Seconds for which answers, and payers' names for their requests, are kept at least: 60 to `answer_most_seconds`.
+    /// They are kept until the payment's deadline if that is later.
+    pub(crate) answer_seconds: Spanned<u64>,
+    /// Seconds for which they are kept at most: to 2592000, which are 30 days.
+    pub(crate) answer_most_seconds: Spanned<u64>,
 }
 
 fn spanned<T>(value: T) -> Spanned<T> {
@@ -317,6 +343,9 @@ impl Default for LimitsSection {
             body_bytes: 4 * 1024 * 1024,
             drain_seconds: 60,
             connections: 4_096,
+            answer_bytes: spanned(262_144),
+            answer_seconds: spanned(86_400),
+            answer_most_seconds: spanned(604_800),
         }
     }
 }

@@ -11,7 +11,8 @@ use tollgate_eip712::LocalWallet;
 use tollgate_x402::{Address, B256, ChainId};
 
 use crate::plan::{
-    ChainPlan, CreditPlan, DollarPrices, ECHO, LedgerPlan, ModelPlan, Plan, PolicyPlan, TokenPlan,
+    ChainPlan, CreditPlan, DollarPrices, ECHO, LedgerPlan, ModelPlan, OwnPlan, Plan, PolicyPlan,
+    Settling, TokenPlan,
 };
 
 /// Who of the accounts does what, by number.
@@ -119,9 +120,11 @@ impl DevWorld {
             public_url,
             description: "LLM inference".to_owned(),
             chain: self.chain_plan(),
-            operator: LocalWallet::from_bytes(&operator.0)?,
-            settler: Some(self.settler),
-            treasury: None,
+            settling: Settling::Own(OwnPlan {
+                operator: LocalWallet::from_bytes(&operator.0)?,
+                settler: Some(self.settler),
+                treasury: None,
+            }),
             tokens: vec![TokenPlan {
                 info,
                 amount: tollgate_price::amount_from_dollars("0.99", info.decimals)?,
@@ -148,6 +151,7 @@ impl DevWorld {
             body_bytes: 4 * 1024 * 1024,
             drain: Duration::from_secs(20),
             connections: 4_096,
+            retention: Default::default(),
         })
     }
 

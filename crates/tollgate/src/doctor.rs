@@ -8,12 +8,15 @@ use tollgate_bsc::{
     check_gas_money, check_gas_price, check_logs, check_permit2, check_proxies, check_settler,
     check_sync_send, check_token,
 };
+use tollgate_facilitator::{Facilitator, FacilitatorError};
 use tollgate_ledger::Store;
 use tollgate_x402::Clock;
 
 use crate::{
     clock::SystemClock,
     ops::{Receivers, Setup, Table, Where},
+    plan::{RemotePlan, Secret},
+    remote,
 };
 
 /// The gas of a full batch of the commonest kind: 50 allowances.
@@ -128,10 +131,11 @@ async fn look(setup: &Setup, checks: &mut Vec<Check>) -> anyhow::Result<()> {
 
     let ledger_id = ledger(setup, checks).await;
     let receivers = accounts(setup, &chain, checks).await;
-    let paid: Vec<_> = receivers
+    let mut paid: Vec<_> = receivers
         .iter()
         .flat_map(|receivers| [receivers.pay_to, receivers.treasury])
         .collect();
+    paid.dedup();
     for token in &setup.tokens {
         checks.extend(check_token(&chain, token.info, &paid).await);
     }
@@ -149,11 +153,47 @@ async fn look(setup: &Setup, checks: &mut Vec<Check>) -> anyhow::Result<()> {
     }
     checks.extend(check_permit2(&chain).await);
     checks.extend(check_proxies(&chain).await);
-    if let Some(receivers) = &receivers {
+    if let Some((remote, key)) = &setup.remote {
+        checks.push(facilitator(remote, key.as_ref(), setup).await);
+    } else if let Some(receivers) = &receivers {
         let floor = setup.chain.gas_floor;
         checks.push(check_gas_money(&chain, receivers.operator, floor, BATCH_GAS).await);
     }
     Ok(())
+}
+
+/// Whether the facilitator that settles says that it does, and with which account.
+async fn facilitator(remote: &RemotePlan, key: Option<&Secret>, setup: &Setup) -> Check {
+    let asked = async {
+        let supported = remote::client(remote, key)?.supported().await?;
+        remote::settles_with(remote, &supported, setup.chain.id, remote.account)
+    };
+    match asked.await {
+        Ok(account) => check(
+            "facilitator",
+            Outcome::Ok,
+            format!("{} settles with {account}", remote.url),
+        ),
+        Err(error) => {
+            let unknown = key.is_none()
+                && matches!(
+                    error.downcast_ref(),
+                    Some(FacilitatorError::Refused { status: 401, .. })
+                );
+            let (outcome, hint) = if unknown {
+                let hint = "; it is not known: set the variable that seller.facilitator.key names";
+                (Outcome::Warn, hint)
+            } else {
+                (Outcome::Fail, "")
+            };
+            let error = crate::explain(&error);
+            check(
+                "facilitator",
+                outcome,
+                format!("{}: {error}{hint}", remote.url),
+            )
+        }
+    }
 }
 
 /// Whether the ledger can be read, and which it is.
@@ -194,9 +234,10 @@ async fn ledger(setup: &Setup, checks: &mut Vec<Check>) -> Option<tollgate_x402:
 
 /// Who is paid and who settles, as far as it is known.
 async fn accounts(setup: &Setup, chain: &Chain, checks: &mut Vec<Check>) -> Option<Receivers> {
-    let known = match setup.operator {
-        Some(operator) => Ok(operator),
-        None => match setup.read_ledger().await {
+    let known = match (setup.operator, &setup.remote) {
+        (Some(operator), _) => Ok(operator),
+        (None, Some((remote, _))) => Ok(remote.pay_to),
+        (None, None) => match setup.read_ledger().await {
             Ok(copied) => setup.signer(&copied.store).await,
             Err(error) => Err(error),
         },

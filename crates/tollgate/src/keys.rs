@@ -68,6 +68,12 @@ struct Step {
 impl Rotate {
     async fn run(self) -> anyhow::Result<ExitCode> {
         let setup = Setup::read(&self.at.config)?;
+        if let Some((remote, _)) = &setup.remote {
+            bail!(
+                "no key of yours settles: the facilitator {} does",
+                remote.url
+            );
+        }
         let Some(settler) = setup.settler else {
             bail!(
                 "without a Settler the operator's account is itself paid, and what was signed to it cannot go to another: let what is due be settled, then start with a new key and a new ledger"

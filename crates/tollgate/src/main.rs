@@ -17,6 +17,7 @@ mod ledger;
 mod ops;
 mod payer;
 mod plan;
+mod remote;
 mod run;
 mod seller;
 mod serve;

@@ -16,11 +16,12 @@ use tollgate_ledger::{OpenError, RowKind, SqliteStore, Store};
 use tollgate_payment::{OwnerKey, Row, SignerKey, Terms};
 use tollgate_price::amount_to_dollars;
 use tollgate_x402::{Address, Amount, B256, Timestamp};
+use toml::Spanned;
 
 use crate::{
     clock::SystemClock,
     config::Source,
-    plan::{self, ChainPlan, CreditPlan, LedgerPlan, TokenPlan},
+    plan::{self, ChainPlan, CreditPlan, LedgerPlan, RemotePlan, Secret, TokenPlan},
     store::AnyStore,
 };
 
@@ -30,6 +31,8 @@ pub(crate) struct Setup {
     pub(crate) chain: ChainPlan,
     pub(crate) settler: Option<Address>,
     treasury: Option<Address>,
+    /// The facilitator that settles, if it is not an account of ours.
+    pub(crate) remote: Option<(RemotePlan, Option<Secret>)>,
     /// The account of `seller.operator_key`, where that variable is set.
     pub(crate) operator: Option<Address>,
     pub(crate) tokens: Vec<TokenPlan>,
@@ -53,15 +56,23 @@ impl Setup {
         let config = source.parse()?;
         let chain = plan::chain(&config.chain, &source)?;
         let tokens = plan::tokens(&config, &source, chain.id)?;
-        let key = &config.seller.operator_key;
-        let operator = source
-            .secret("seller.operator_key", key, &environment)
-            .ok()
+        let seller = config.seller.get_ref();
+        let secret = |key: Option<&Spanned<String>>| {
+            let key = key?;
+            source.secret("", key, &environment).ok()
+        };
+        let operator = secret(seller.operator_key.as_ref())
             .and_then(|key| LocalWallet::from_hex(&key).ok())
             .map(|wallet| wallet.address());
+        let remote = plan::remote(seller, &source)?.map(|plan| {
+            let section = seller.facilitator.as_ref();
+            let key = secret(section.and_then(|section| section.key.as_ref()));
+            (plan, key.map(Secret))
+        });
         Ok(Self {
-            settler: plan::address(&source, "seller.settler", &config.seller.settler)?,
-            treasury: plan::address(&source, "seller.treasury", &config.seller.treasury)?,
+            settler: plan::address(&source, "seller.settler", &seller.settler)?,
+            treasury: plan::address(&source, "seller.treasury", &seller.treasury)?,
+            remote,
             operator,
             credit: plan::credit(&config, &source)?,
             ledger: plan::ledger(&config.ledger, &source)?,
@@ -168,6 +179,13 @@ impl Setup {
         chain: &Chain,
         operator: Address,
     ) -> anyhow::Result<Receivers> {
+        if let Some((remote, _)) = &self.remote {
+            return Ok(Receivers {
+                pay_to: remote.pay_to,
+                treasury: remote.pay_to,
+                operator: remote.pay_to,
+            });
+        }
         Ok(match self.settler {
             Some(settler) => Receivers {
                 pay_to: settler,
@@ -184,6 +202,10 @@ impl Setup {
 
     /// The account that settles: that of the key, or the only one that the ledger knows.
     pub(crate) async fn signer<S: Store>(&self, store: &S) -> anyhow::Result<Address> {
+        if let Some((remote, _)) = &self.remote {
+            // In the ledger the requests to a facilitator are those of the account that is paid.
+            return Ok(remote.pay_to);
+        }
         if let Some(operator) = self.operator {
             return Ok(operator);
         }
@@ -216,7 +238,7 @@ impl Setup {
                     pay_to: receivers.pay_to,
                     amount: token.amount,
                     max_timeout: token.max_timeout,
-                    permit: info.permit,
+                    permit: info.permit && self.remote.is_none(),
                     eip3009: info.eip3009,
                     permit2: None,
                 },
@@ -226,7 +248,11 @@ impl Setup {
                 treasury: receivers.treasury,
             })
         });
-        Ok(Markets::new(markets.collect::<anyhow::Result<_>>()?))
+        let markets = Markets::new(markets.collect::<anyhow::Result<_>>()?);
+        Ok(match self.remote {
+            Some(_) => markets.settled_elsewhere(),
+            None => markets,
+        })
     }
 
     /// A token of the configuration.

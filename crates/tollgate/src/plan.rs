@@ -3,18 +3,22 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use tollgate_contracts::TokenInfo;
-use tollgate_eip712::LocalWallet;
 use tollgate_engine::Policy;
-use tollgate_payment::Credit;
+use tollgate_payment::{Credit, Retention};
 use tollgate_price::{DollarRates, Rates, amount_from_dollars};
 use tollgate_x402::{Address, Amount, ChainId};
 use toml::Spanned;
 
 use crate::config::{ChainSection, Config, ConfigError, Source};
 
+mod settling;
+mod answers;
 mod shared;
 
-pub(crate) use self::shared::{LedgerPlan, SharedPlan, UrlSource, ledger};
+pub(crate) use self::{
+    settling::{OwnPlan, RemotePlan, Settling, remote},
+    shared::{LedgerPlan, SharedPlan, UrlSource, ledger},
+};
 
 /// The name of the built-in engine among upstreams.
 pub(crate) const ECHO: &str = "echo";
@@ -26,11 +30,7 @@ pub(crate) struct Plan {
     pub(crate) public_url: String,
     pub(crate) description: String,
     pub(crate) chain: ChainPlan,
-    pub(crate) operator: LocalWallet,
-    /// The `Settler` that is paid, or nothing: the operator's account is.
-    pub(crate) settler: Option<Address>,
-    /// Without a `Settler`: where the operator sends what it draws.
-    pub(crate) treasury: Option<Address>,
+    pub(crate) settling: Settling,
     pub(crate) tokens: Vec<TokenPlan>,
     pub(crate) credit: CreditPlan,
     pub(crate) allowances: PolicyPlan,
@@ -41,6 +41,7 @@ pub(crate) struct Plan {
     pub(crate) body_bytes: usize,
     pub(crate) drain: Duration,
     pub(crate) connections: usize,
+    pub(crate) retention: Retention,
 }
 
 /// Which chain, and how to reach it.
@@ -226,16 +227,7 @@ impl Plan {
         environment: &BTreeMap<String, String>,
     ) -> Result<Self, ConfigError> {
         let chain = chain(&config.chain, source)?;
-        let operator_key = &config.seller.operator_key;
-        let operator = source.secret("seller.operator_key", operator_key, environment)?;
-        let operator = LocalWallet::from_hex(&operator)
-            .map_err(|error| source.at("seller.operator_key", operator_key, error))?;
-        let settler = address(source, "seller.settler", &config.seller.settler)?;
-        let treasury = address(source, "seller.treasury", &config.seller.treasury)?;
-        if let (Some(_), Some(treasury)) = (settler, &config.seller.treasury) {
-            let message = "a Settler's treasury is fixed in the contract; leave this key out";
-            return Err(source.at("seller.treasury", treasury, message));
-        }
+        let settling = Settling::of(&config.seller, source, environment)?;
         let tokens = tokens(&config, source, chain.id)?;
         let (upstreams, models) = (
             upstreams(&config, source, environment)?,
@@ -259,9 +251,7 @@ impl Plan {
             public_url: public_url.clone(),
             description: config.description.clone(),
             chain,
-            operator,
-            settler,
-            treasury,
+            settling,
             tokens,
             credit: credit(&config, source)?,
             allowances: policy(&config, source)?,
@@ -272,6 +262,7 @@ impl Plan {
             body_bytes: config.limits.body_bytes,
             drain: Duration::from_secs(config.limits.drain_seconds),
             connections: config.limits.connections,
+            retention: answers::retention(&config.limits, source)?,
         })
     }
 }

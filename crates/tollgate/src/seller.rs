@@ -26,13 +26,14 @@ use tollgate_gateway::{
     OpenAiUpstream, Receipts, ReceiptsError, upstream::ApiKey,
 };
 use tollgate_ledger::{CurrentRun, SqliteStore, Store};
-use tollgate_payment::{Permit2Terms, SignerKey, Terms};
+use tollgate_payment::{Permit2Terms, SignerKey, Terms, port::Rail};
 use tollgate_price::amount_from_dollars;
 use tollgate_x402::{Address, Amount, B256, Clock, PaymentId, PaymentStatus, U256};
 
 use crate::{
     clock::SystemClock,
-    plan::{ECHO, LedgerPlan, Plan, TokenPlan},
+    plan::{ECHO, LedgerPlan, OwnPlan, Plan, Settling, TokenPlan},
+    remote::Remote,
     run::{self, Heartbeat},
     store::AnyStore,
 };
@@ -42,6 +43,8 @@ pub(crate) type SellersGateway = Gateway<Till, Books>;
 
 /// Seconds that serving (600 at most, the paywall's bound) and settling may take: payments whose deadline is nearer are refused.
 const MARGIN: u64 = 720;
+/// Seconds between looks at the payer of a stream that goes on for longer.
+const RECHECK: u64 = 30;
 /// A node whose newest block is older than so many seconds is not believed.
 const MAX_HEAD_AGE: u64 = 30;
 
@@ -90,14 +93,9 @@ impl Seller {
             Some(shared) => AnyStore::shared(shared, plan.ledger.id).await?,
             None => AnyStore::File(open_ledger(&plan.ledger, Arc::clone(&clock))?),
         };
-        let operator = plan.operator.address();
-        let pay_to = plan.settler.unwrap_or(operator);
-        let treasury = match plan.settler {
-            Some(settler) => treasury_of(&chain, settler).await?,
-            None => plan.treasury.unwrap_or(operator),
-        };
-        check(plan, &chain, store.ledger_id(), pay_to, treasury).await?;
-        let markets = Markets::new(markets(plan, &chain, pay_to, treasury).await?);
+        let payee = payee(plan, &chain).await?;
+        check(plan, &chain, store.ledger_id(), &payee).await?;
+        let markets = Markets::new(markets(plan, &chain, &payee).await?);
         let (run, current) = run::begin(&store, gateways).await?;
 
         let work = Arc::new(Notify::new());
@@ -111,7 +109,7 @@ impl Seller {
             markets: markets.clone(),
             run: current.clone(),
             margin: MARGIN,
-            retention: tollgate_payment::Retention::default(),
+            retention: plan.retention,
         };
         let till = Cashier::new(
             store.clone(),
@@ -120,15 +118,27 @@ impl Seller {
             config,
             Arc::clone(&work),
         );
-        let worker = worker(plan, &chain, &store, &clock, treasury, work)?;
-        let health = worker.health();
-        let till = till.with_health(health.clone());
-        let recovered = worker
-            .recover(run.epoch)
-            .await
-            .context("payments of the last run cannot be concluded")?;
+        let till = till.with_recheck(RECHECK);
         let (stop, stopped) = watch::channel(false);
-        let worker = tokio::spawn(worker.run(stopped));
+        let parts = Parts {
+            chain: &chain,
+            store: &store,
+            clock: &clock,
+            work,
+        };
+        let working = match (&plan.settling, &payee.remote) {
+            (Settling::Own(own), _) => {
+                let worker = worker(plan, own, &parts, payee.treasury)?;
+                launch(worker, run.epoch, stopped).await?
+            }
+            (Settling::Remote(..), Some(remote)) => {
+                let worker = remote.worker(plan, &parts, &markets).await?;
+                launch(worker, run.epoch, stopped).await?
+            }
+            (Settling::Remote(..), None) => bail!("the facilitator was not asked"),
+        };
+        let (health, recovered, worker) = working;
+        let till = till.with_health(health.clone());
         let (end, ended) = watch::channel(false);
         let heart = Heartbeat::new(store.clone(), current.clone(), run, gateways).start(ended);
 
@@ -142,8 +152,8 @@ impl Seller {
             store,
             chain,
             markets,
-            pay_to,
-            treasury,
+            pay_to: payee.pay_to,
+            treasury: payee.treasury,
             recovered,
             stop,
             worker,
@@ -160,6 +170,69 @@ impl Seller {
         let _ = self.end.send(true);
         let _ = self.heart.await;
     }
+}
+
+/// Who is paid.
+struct Payee {
+    pay_to: Address,
+    treasury: Address,
+    /// Who brings once payments to the chain.
+    facilitator: Address,
+    /// Whether it is a `Settler`.
+    settler: bool,
+    /// The facilitator that settles, if it is not an account of ours.
+    remote: Option<Remote>,
+}
+
+async fn payee(plan: &Plan, chain: &Chain) -> anyhow::Result<Payee> {
+    match &plan.settling {
+        Settling::Own(own) => {
+            let operator = own.operator.address();
+            let pay_to = own.settler.unwrap_or(operator);
+            Ok(Payee {
+                pay_to,
+                treasury: match own.settler {
+                    Some(settler) => treasury_of(chain, settler).await?,
+                    None => own.treasury.unwrap_or(operator),
+                },
+                facilitator: pay_to,
+                settler: own.settler.is_some(),
+                remote: None,
+            })
+        }
+        Settling::Remote(remote, key) => {
+            let asked = Remote::ask(remote, key.as_ref(), plan.chain.id).await?;
+            Ok(Payee {
+                pay_to: remote.pay_to,
+                treasury: remote.pay_to,
+                facilitator: asked.account,
+                settler: false,
+                remote: Some(asked),
+            })
+        }
+    }
+}
+
+/// What a settlement worker works with.
+pub(crate) struct Parts<'a> {
+    pub(crate) chain: &'a Chain,
+    pub(crate) store: &'a AnyStore,
+    pub(crate) clock: &'a Arc<dyn Clock>,
+    pub(crate) work: Arc<Notify>,
+}
+
+/// Concludes what runs that died have left, and starts the worker.
+async fn launch<R: Rail>(
+    worker: Worker<AnyStore, R, Arc<dyn Clock>>,
+    epoch: u64,
+    stopped: watch::Receiver<bool>,
+) -> anyhow::Result<(Health, usize, JoinHandle<()>)> {
+    let health = worker.health();
+    let recovered = worker
+        .recover(epoch)
+        .await
+        .context("payments of the last run cannot be concluded")?;
+    Ok((health, recovered, tokio::spawn(worker.run(stopped))))
 }
 
 async fn connect(plan: &Plan) -> anyhow::Result<Chain> {
@@ -202,29 +275,27 @@ pub(crate) async fn treasury_of(chain: &Chain, settler: Address) -> anyhow::Resu
 }
 
 /// Looks at everything that money depends on.
-async fn check(
-    plan: &Plan,
-    chain: &Chain,
-    ledger_id: B256,
-    pay_to: Address,
-    treasury: Address,
-) -> anyhow::Result<()> {
-    let operator = plan.operator.address();
+async fn check(plan: &Plan, chain: &Chain, ledger_id: B256, payee: &Payee) -> anyhow::Result<()> {
     let mut checks = check_chain(chain, Some(SystemClock.now())).await;
     for token in &plan.tokens {
-        checks.extend(check_token(chain, token.info, &[pay_to, treasury]).await);
+        let mut receivers = vec![payee.pay_to, payee.treasury];
+        receivers.dedup();
+        checks.extend(check_token(chain, token.info, &receivers).await);
     }
-    if let Some(settler) = plan.settler {
-        let terms = SettlerTerms {
-            ledger_id,
-            treasury,
-            operators: vec![operator],
-        };
-        checks.extend(check_settler(chain, settler, &terms).await);
+    if let Settling::Own(own) = &plan.settling {
+        let operator = own.operator.address();
+        if let Some(settler) = own.settler {
+            let terms = SettlerTerms {
+                ledger_id,
+                treasury: payee.treasury,
+                operators: vec![operator],
+            };
+            checks.extend(check_settler(chain, settler, &terms).await);
+        }
+        // Enough for some hundred settlements at the floor price.
+        let least = U256::from(plan.chain.gas_floor).saturating_mul(U256::from(20_000_000_u64));
+        checks.push(check_account(chain, operator, least).await);
     }
-    // Enough for some hundred settlements at the floor price.
-    let least = U256::from(plan.chain.gas_floor).saturating_mul(U256::from(20_000_000_u64));
-    checks.push(check_account(chain, operator, least).await);
     for check in &checks {
         match check.outcome {
             Outcome::Ok => tracing::debug!(%check, "checked"),
@@ -246,23 +317,24 @@ async fn check(
     Ok(())
 }
 
-async fn markets(
-    plan: &Plan,
-    chain: &Chain,
-    pay_to: Address,
-    treasury: Address,
-) -> anyhow::Result<Vec<Market>> {
+async fn markets(plan: &Plan, chain: &Chain, payee: &Payee) -> anyhow::Result<Vec<Market>> {
     let mut has = [false; 3];
     for (has, address) in has.iter_mut().zip([PERMIT2, UPTO_PROXY, EXACT_PROXY]) {
         *has = !chain.code(address).await?.is_empty();
     }
     let [permit2, upto, exact] = has;
+    if payee.remote.is_some() && !(permit2 && upto) {
+        bail!(
+            "nothing can be sold: a facilitator settles chats by Permit2 and x402's upto proxy, and chain {} does not have their code",
+            plan.chain.id
+        );
+    }
     // Without the proxies' code on the chain no Permit2 payment is offered.
     let permit2 = permit2.then_some(Permit2Terms {
         permit2: PERMIT2,
         upto_proxy: upto.then_some(UPTO_PROXY),
         exact_proxy: exact.then_some(EXACT_PROXY),
-        facilitator: pay_to,
+        facilitator: payee.facilitator,
     });
     plan.tokens
         .iter()
@@ -283,10 +355,11 @@ async fn markets(
                     token: info.address,
                     name: domain.name().map(str::to_owned),
                     version: domain.version().map(str::to_owned),
-                    pay_to,
+                    pay_to: payee.pay_to,
                     amount: *amount,
                     max_timeout: *max_timeout,
-                    permit: info.permit,
+                    // An allowance can be drawn by its spender alone, which is no facilitator's account.
+                    permit: info.permit && payee.remote.is_none(),
                     eip3009: info.eip3009,
                     permit2,
                 };
@@ -299,8 +372,8 @@ async fn markets(
                     terms,
                     domain,
                     credit,
-                    settler: plan.settler.is_some(),
-                    treasury,
+                    settler: payee.settler,
+                    treasury: payee.treasury,
                 })
             },
         )
@@ -309,22 +382,20 @@ async fn markets(
 
 fn worker(
     plan: &Plan,
-    chain: &Chain,
-    store: &AnyStore,
-    clock: &Arc<dyn Clock>,
+    own: &OwnPlan,
+    parts: &Parts<'_>,
     treasury: Address,
-    work: Arc<Notify>,
 ) -> anyhow::Result<Worker<AnyStore, OwnRail<LocalWallet>, Arc<dyn Clock>>> {
     let rail = RailConfig {
-        settler: plan.settler,
+        settler: own.settler,
         treasury,
         gas_floor: plan.chain.gas_floor,
         gas_cap: plan.chain.gas_cap,
     };
     let mut rail = OwnRail::new(
-        chain.clone(),
-        plan.operator.clone(),
-        Arc::clone(clock),
+        parts.chain.clone(),
+        own.operator.clone(),
+        Arc::clone(parts.clock),
         rail,
     );
     for token in &plan.tokens {
@@ -342,28 +413,28 @@ fn worker(
     }
     let signer = SignerKey {
         chain: plan.chain.id,
-        operator: plan.operator.address(),
+        operator: own.operator.address(),
     };
     let decimals = plan.tokens.first().map_or(18, |token| token.info.decimals);
     let mut config = WorkerConfig::new(
         signer,
-        plan.settler,
+        own.settler,
         plan.allowances.of(decimals)?,
         plan.chain.block_time,
     );
     // A file is one process's: whoever led the account before is dead.
-    config.sole = matches!(store, AnyStore::File(_));
+    config.sole = matches!(parts.store, AnyStore::File(_));
     for token in &plan.tokens {
         config
             .credit
             .insert(token.info.address, plan.credit.of(token.info.decimals)?);
     }
     Ok(Worker::new(
-        store.clone(),
+        parts.store.clone(),
         rail,
-        Arc::clone(clock),
+        Arc::clone(parts.clock),
         config,
-        work,
+        Arc::clone(&parts.work),
     ))
 }
 

@@ -13,7 +13,7 @@ use tollgate_x402::ChainId;
 use crate::{
     config::Source,
     dev::{DevOptions, DevWorld},
-    plan::Plan,
+    plan::{Plan, Settling},
     seller::Seller,
 };
 
@@ -147,7 +147,10 @@ fn ready_line(plan: &Plan, seller: &Seller, world: Option<&DevWorld>) -> String 
         "chainId": plan.chain.id.0,
         "payTo": seller.pay_to,
         "treasury": seller.treasury,
-        "operator": plan.operator.address(),
+        "operator": match &plan.settling {
+            Settling::Own(own) => Some(own.operator.address()),
+            Settling::Remote(..) => None,
+        },
         "models": plan.models.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(),
     })
     .to_string()
@@ -159,12 +162,22 @@ fn introduce(plan: &Plan, seller: &Seller, world: Option<&DevWorld>) -> anyhow::
         plan.public_url,
         plan.chain.id
     );
-    let paid = if plan.settler.is_some() {
-        "a Settler, which pays on to its treasury"
-    } else {
-        "a plain account"
-    };
-    say!("  paid to   {} ({paid} {})", seller.pay_to, seller.treasury);
+    let (pay_to, treasury) = (seller.pay_to, seller.treasury);
+    match &plan.settling {
+        Settling::Own(own) if own.settler.is_some() => {
+            say!("  paid to   {pay_to} (a Settler, which pays on to its treasury {treasury})");
+        }
+        Settling::Own(_) if pay_to != treasury => {
+            say!("  paid to   {pay_to} (a plain account, which pays on to {treasury})");
+        }
+        Settling::Own(_) => say!("  paid to   {pay_to} (a plain account)"),
+        Settling::Remote(remote, _) => {
+            say!(
+                "  paid to   {pay_to}, settled by the facilitator {}",
+                remote.url
+            );
+        }
+    }
     for token in &plan.tokens {
         let amount = amount_to_dollars(token.amount, token.info.decimals);
         say!(

@@ -240,7 +240,7 @@ fn serve(directory: &Path, configuration: &str) -> Output {
 #[test]
 fn every_mistake_in_a_configuration_is_told_with_its_line_and_key() {
     let directory = tempfile::tempdir().unwrap();
-    let cases: [(&str, &str, &[&str]); 17] = [
+    let cases: [(&str, &str, &[&str]); 22] = [
         ("id = 56", "id = 57", &[":5:", "chain.id"]),
         (
             "public_url = \"https://api.example.com\"\n",
@@ -313,6 +313,31 @@ fn every_mistake_in_a_configuration_is_told_with_its_line_and_key() {
             "[seller]",
             "[seller]\nsettler = \"0x12\"",
             &[":9:", "seller.settler"],
+        ),
+        (
+            "operator_key = \"$TEST_OPERATOR_KEY\"\n",
+            "",
+            &[":8:", "seller.operator_key", "[seller.facilitator]"],
+        ),
+        (
+            "\n[[token]]",
+            "facilitator = { url = \"https://f.example\", pay_to = \"0x209693Bc6afc0C5328bA36FaF03C514EF312287C\" }\n[[token]]",
+            &[":9:", "seller.operator_key", "leave this key out"],
+        ),
+        (
+            "operator_key = \"$TEST_OPERATOR_KEY\"\n",
+            "[seller.facilitator]\nurl = \"f.example\"\npay_to = \"0x209693Bc6afc0C5328bA36FaF03C514EF312287C\"\n",
+            &[":10:", "seller.facilitator.url", "https://"],
+        ),
+        (
+            "operator_key = \"$TEST_OPERATOR_KEY\"\n",
+            "[seller.facilitator]\nurl = \"https://f.example\"\npay_to = \"0x20\"\n",
+            &[":11:", "seller.facilitator.pay_to", "40 hexadecimal"],
+        ),
+        (
+            "operator_key = \"$TEST_OPERATOR_KEY\"\n",
+            "[seller.facilitator]\nurl = \"https://f.example\"\npay_to = \"0x209693Bc6afc0C5328bA36FaF03C514EF312287C\"\nkey = \"a key of mine\"\n",
+            &[":12:", "seller.facilitator.key", "$NAME"],
         ),
     ];
     for (from, to, parts) in cases {

@@ -86,7 +86,7 @@ pub async fn audit_chain<S: Store>(
     let mut report = Report::default();
     found.transfers(store, chain, markets, &mut report).await?;
     counters(store, chain, markets, finalized, &mut report).await?;
-    nonces(store, chain, &found, &mut report).await?;
+    nonces(store, chain, markets, &found, &mut report).await?;
     let first = from_block.or(found.first).unwrap_or(finalized);
     found
         .strangers(chain, markets, first..=finalized, &mut report)
@@ -446,6 +446,7 @@ pub(crate) async fn charged(
 async fn nonces<S: Store>(
     store: &S,
     chain: &Chain,
+    markets: &Markets,
     found: &Finals,
     report: &mut Report,
 ) -> Result<(), ChainAuditError> {
@@ -457,10 +458,10 @@ async fn nonces<S: Store>(
     while let Some(page) = rows.next().await? {
         for row in &page {
             let Row::Signer(row) = row else { continue };
-            if row.key.chain != chain.id() {
+            let account = row.key.operator;
+            if row.key.chain != chain.id() || markets.are_requests(account) {
                 continue;
             }
-            let account = row.key.operator;
             let on_chain = chain.transaction_count(account, BlockTag::Latest).await?;
             invariant.check(on_chain <= row.next_nonce, || {
                 format!(

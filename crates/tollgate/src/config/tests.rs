@@ -6,6 +6,7 @@ use super::Source;
 use crate::plan::Plan;
 
 const PAGE: &str = include_str!("../../../../docs/configuration.md");
+const FACILITATOR: &str = include_str!("../../../../docs/facilitator.md");
 const CODE: &str = include_str!("../config.rs");
 
 /// The structs of the file and their tables in the page.
@@ -44,9 +45,14 @@ const REQUIRED: [(&str, &str); 10] = [
 fn plan(text: &str) -> String {
     let source = Source::new("docs/configuration.md", text);
     let key = format!("0x{}", "11".repeat(32));
-    let environment: BTreeMap<_, _> = ["KEY", "TOLLGATE_OPERATOR_KEY", "MODEL_SERVER_KEY"]
-        .map(|name| (name.to_owned(), key.clone()))
-        .into();
+    let environment: BTreeMap<_, _> = [
+        "KEY",
+        "TOLLGATE_OPERATOR_KEY",
+        "MODEL_SERVER_KEY",
+        "FACILITATOR_KEY",
+    ]
+    .map(|name| (name.to_owned(), key.clone()))
+    .into();
     let config = source.parse().unwrap_or_else(|error| panic!("{error}"));
     let plan = Plan::of(config, &source, &environment).unwrap_or_else(|error| panic!("{error}"));
     let shown = format!("{plan:?}");
@@ -55,8 +61,8 @@ fn plan(text: &str) -> String {
 }
 
 /// The examples that are marked as complete.
-fn examples() -> Vec<&'static str> {
-    PAGE.split("<!-- complete -->\n```toml\n")
+fn examples(page: &'static str) -> Vec<&'static str> {
+    page.split("<!-- complete -->\n```toml\n")
         .skip(1)
         .map(|rest| rest.split("```").next().unwrap())
         .collect()
@@ -92,15 +98,19 @@ fn fields(name: &str) -> BTreeSet<&'static str> {
 
 #[test]
 fn the_complete_examples_of_the_page_are_good() {
-    assert_eq!(examples().len(), 2);
-    for example in examples() {
+    assert_eq!(examples(PAGE).len(), 2);
+    for example in examples(PAGE) {
         plan(example);
     }
+    let [seller] = examples(FACILITATOR)[..] else {
+        panic!("one example is a seller's");
+    };
+    assert!(plan(seller).contains("Remote("));
 }
 
 #[test]
 fn the_large_example_shows_every_key() {
-    let example = examples()[1];
+    let example = examples(PAGE)[1];
     for (name, _) in TABLES.into_iter().chain([("Config", "")]) {
         for field in fields(name) {
             let shown = example.lines().any(|line| {
@@ -114,7 +124,12 @@ fn the_large_example_shows_every_key() {
 
 #[test]
 fn the_page_has_every_key_and_no_other() {
-    for (name, heading) in TABLES.into_iter().chain([("Config", "### Top level")]) {
+    let others = [
+        ("Config", "### Top level"),
+        ("RemoteSection", "### `[seller.facilitator]`"),
+        ("PostgresSection", "### `[ledger.postgres]`"),
+    ];
+    for (name, heading) in TABLES.into_iter().chain(others) {
         let keys: BTreeSet<_> = table(heading).into_keys().collect();
         assert_eq!(keys, fields(name), "{heading}");
     }

@@ -32,6 +32,12 @@ pub(crate) struct Reconcile {
 impl Reconcile {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let setup = Setup::read(&self.at.config)?;
+        if let Some((remote, _)) = &setup.remote {
+            bail!(
+                "a facilitator settles ({}), and its requests are not numbered by the chain: there is nothing to reconcile. Start the gateway: what is open is asked for again, and what the chain shows paid is found there",
+                remote.url
+            );
+        }
         if self.dry_run {
             let copied = setup.copy()?;
             return self.go(&setup, &copied.store).await;
@@ -71,11 +77,14 @@ impl Reconcile {
             }
             say!("{facts:#}");
         } else {
-            print(setup, &found, self.dry_run);
+            print(setup, &found);
             if report.holds() {
                 say!("The audit holds, against the chain too.");
             } else {
                 say!("\n{report}");
+            }
+            if self.dry_run {
+                say!("This was a dry run on a copy: the ledger is as it was.");
             }
         }
         Ok(if report.holds() {
@@ -86,7 +95,7 @@ impl Reconcile {
     }
 }
 
-fn print(setup: &Setup, found: &Reconciled, dry_run: bool) {
+fn print(setup: &Setup, found: &Reconciled) {
     say!(
         "Searched the finalized blocks {} to {}.",
         found.blocks.start(),
@@ -146,9 +155,6 @@ fn print(setup: &Setup, found: &Reconciled, dry_run: bool) {
     }
     for doubt in &found.doubts {
         say!("Look at this: {doubt}");
-    }
-    if dry_run {
-        say!("This was a dry run on a copy: the ledger is as it was.");
     }
 }
 

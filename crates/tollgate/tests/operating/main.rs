@@ -4,5 +4,6 @@
 mod books;
 mod debts;
 mod keys;
+mod remote;
 mod restored;
 mod world;

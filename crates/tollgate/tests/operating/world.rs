@@ -135,6 +135,11 @@ max_output_tokens = 64
 
     /// Starts a gateway with the key of this account.
     pub(crate) fn serve(&self, operator: usize) -> Gateway {
+        self.serve_with(&[("OPERATOR_KEY", &key(operator))])
+    }
+
+    /// Starts a gateway with these secrets.
+    pub(crate) fn serve_with(&self, secrets: &[(&str, &str)]) -> Gateway {
         // Port 0 is free at the start, and its number is in no configuration: it is taken from the system first.
         let port = std::net::TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -155,16 +160,11 @@ max_output_tokens = 64
         let mut child = tollgate()
             .args(["serve", "--json", "--config"])
             .arg(self.config())
-            .env("OPERATOR_KEY", key(operator))
+            .envs(secrets.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let ready: Value = serde_json::from_str(&line).expect("the gateway is ready");
-        assert_eq!(ready["chainId"], 31337);
+        ready(&mut child);
         Gateway {
             child,
             url,
@@ -290,7 +290,18 @@ impl Drop for Gateway {
     }
 }
 
-fn tollgate() -> Command {
+/// What a program says when it is ready.
+pub(crate) fn ready(child: &mut Child) -> Value {
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let ready: Value = serde_json::from_str(&line).expect("it is ready");
+    assert_eq!(ready["chainId"], 31337);
+    ready
+}
+
+pub(crate) fn tollgate() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
     command
         .env_remove("TOLLGATE_KEY")
@@ -300,7 +311,7 @@ fn tollgate() -> Command {
     command
 }
 
-fn key(account: usize) -> String {
+pub(crate) fn key(account: usize) -> String {
     DEV_ACCOUNTS[account].private_key.to_string()
 }
 

@@ -1,0 +1,167 @@
+//! A seller without a key: a facilitator somewhere else settles, and the chain is asked.
+
+use std::process::{Child, Stdio};
+
+use alloy_sol_types::SolCall;
+use tollgate_contracts::{abi::IErc20, addresses::PERMIT2, tokens::USD1};
+use tollgate_devchain::DEV_ACCOUNTS;
+use tollgate_x402::U256;
+
+use crate::world::{TREASURY, World, key, ready, text, tollgate};
+
+/// The facilitator's account.
+const FACILITATOR: usize = 6;
+const SHOP_KEY: (&str, &str) = ("SHOP_KEY", "the-key-of-the-shop-0123");
+
+/// A facilitator of ours, for the seller's account alone. It is killed when it is dropped.
+struct Facilitator(Child);
+
+impl Facilitator {
+    fn start(world: &World, port: u16) -> Self {
+        let config = world.directory.path().join("facilitator.toml");
+        let text = format!(
+            r#"
+listen = "127.0.0.1:{port}"
+operator_key = "$FACILITATOR_KEY"
+[chain]
+id = 31337
+rpc = ["{rpc}"]
+block_time_ms = 100
+[[token]]
+symbol = "USD1"
+[[caller]]
+name = "shop"
+key = "$SHOP_KEY"
+pay_to = ["{pay_to}"]
+[ledger]
+path = "{ledger}"
+"#,
+            rpc = world.chain.rpc_url().unwrap(),
+            pay_to = DEV_ACCOUNTS[TREASURY].address,
+            ledger = world.directory.path().join("facilitator.db").display(),
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut child = tollgate()
+            .args(["facilitator", "--json", "--config"])
+            .arg(config)
+            .env("FACILITATOR_KEY", key(FACILITATOR))
+            .envs([SHOP_KEY])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        ready(&mut child);
+        Self(child)
+    }
+}
+
+impl Drop for Facilitator {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A seller whose charges the facilitator at this port settles.
+fn world(port: u16, more: &str) -> World {
+    let world = World::new("");
+    let section = format!(
+        "[seller.facilitator]\nurl = \"http://127.0.0.1:{port}\"\nkey = \"$SHOP_KEY\"\npay_to = \"{}\"\n{more}",
+        DEV_ACCOUNTS[TREASURY].address
+    );
+    let config = std::fs::read_to_string(world.config()).unwrap();
+    let (before, rest) = config.split_once("[seller]").unwrap();
+    let (_, after) = rest.split_once("[[token]]").unwrap();
+    std::fs::write(
+        world.config(),
+        format!("{before}{section}\n[[token]]{after}"),
+    )
+    .unwrap();
+    world
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// Once payments need the token's approval of Permit2.
+fn approve(world: &World, payer: usize) {
+    let approve = IErc20::approveCall {
+        spender: PERMIT2,
+        value: U256::MAX,
+    };
+    world.send(payer, USD1, approve.abi_encode().into());
+}
+
+#[test]
+fn a_seller_without_a_key_is_paid_by_a_facilitator_and_its_books_are_the_chains() {
+    let port = free_port();
+    let world = world(port, "");
+    let facilitator = Facilitator::start(&world, port);
+    for payer in [1, 2] {
+        approve(&world, payer);
+    }
+    let gateway = world.serve_with(&[SHOP_KEY]);
+    gateway.sell(1, "one");
+    gateway.sell(1, "two");
+    gateway.sell(2, "three");
+    world.wait_until_paid(1);
+    world.wait_until_paid(2);
+
+    // While it is away selling goes on, and what is due waits.
+    drop(facilitator);
+    let before = world.received();
+    assert!(before > U256::ZERO);
+    gateway.sell(2, "four");
+    let facilitator = Facilitator::start(&world, port);
+    world.wait_until_paid(2);
+    assert!(world.received() > before);
+
+    let doctor = world.run(&["doctor"]);
+    assert!(doctor.status.success());
+    assert!(text(&doctor.stdout).contains("seller.facilitator.key"));
+    let rotate = world.run(&[
+        "keys",
+        "rotate",
+        "--new",
+        &DEV_ACCOUNTS[3].address.to_string(),
+    ]);
+    assert!(text(&rotate.stderr).contains("no key of yours settles"));
+    gateway.stop();
+    let (good, audit) = world.json(&["ledger", "audit", "--chain"]);
+    assert!(good, "{audit:#}");
+    let (good, stuck) = world.json(&["ledger", "stuck"]);
+    assert!(good, "{stuck:#}");
+    assert_eq!(world.booked(), world.received());
+    // Its own gas was the facilitator's, and the seller's account has sent nothing.
+    assert_eq!(world.chain.nonce(DEV_ACCOUNTS[TREASURY].address), 0);
+    assert!(world.chain.nonce(DEV_ACCOUNTS[FACILITATOR].address) >= 4);
+    drop(facilitator);
+}
+
+#[test]
+fn nothing_is_sold_where_the_facilitator_is_not_the_one_that_was_meant() {
+    let port = free_port();
+    let refused = |world: &World, why: &str| {
+        let output = tollgate()
+            .args(["serve", "--config"])
+            .arg(world.config())
+            .envs([SHOP_KEY])
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        let told = text(&output.stderr);
+        assert!(told.contains(why), "{why:?} is not in {told:?}");
+        assert!(!told.contains(SHOP_KEY.1), "a key was shown");
+    };
+    let world_of_another = world(
+        port,
+        "account = \"0x209693Bc6afc0C5328bA36FaF03C514EF312287C\"",
+    );
+    let nobody = world(free_port(), "");
+    refused(&nobody, "seller.facilitator.account");
+    let facilitator = Facilitator::start(&world_of_another, port);
+    refused(&world_of_another, "seller.facilitator.account names");
+    drop(facilitator);
+}
