@@ -1,6 +1,6 @@
 //! The books as they should be, kept beside the ledger's: what must hold after each step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::{B256, U256};
 use tollgate_ledger::BookedEntry;
@@ -112,6 +112,8 @@ pub(crate) struct Books {
     pub(crate) signed: BTreeMap<AuthorizationKey, Authorization>,
     pub(crate) claims: BTreeMap<AuthorizationKey, PaymentId>,
     pub(crate) batches: BTreeMap<BatchId, BatchRow>,
+    /// Those that are not concluded.
+    open: BTreeSet<BatchId>,
     counters: BTreeMap<SpenderKey, u64>,
     pub(crate) signers: BTreeMap<SignerKey, u64>,
     nonces: BTreeMap<(SignerKey, u64), BatchId>,
@@ -208,6 +210,11 @@ impl Books {
                 }
                 if let Some(nonce) = batch.nonce() {
                     self.nonces.entry((batch.signer, nonce)).or_insert(batch.id);
+                }
+                if batch.concluded() {
+                    self.open.remove(&batch.id);
+                } else {
+                    self.open.insert(batch.id);
                 }
                 self.batches.insert(batch.id, batch.clone());
             }
@@ -521,9 +528,9 @@ impl Books {
             );
         }
         let undecided =
-            self.batches
-                .values()
-                .filter(|batch| !batch.concluded())
+            self.open
+                .iter()
+                .filter_map(|id| self.batches.get(id))
                 .filter(|batch| {
                     batch.items.iter().any(|item| match item {
                         BatchItem::Allowance { spender, .. }
@@ -584,7 +591,7 @@ impl Books {
 
     /// Whether nothing is open or due.
     pub(crate) fn quiet(&self) -> bool {
-        self.all.held == 0 && self.all.due == 0 && self.batches.values().all(BatchRow::concluded)
+        self.all.held == 0 && self.all.due == 0 && self.open.is_empty()
     }
 }
 

@@ -168,13 +168,13 @@ impl History {
         if !self.world.is_alive(who) {
             return;
         }
-        gate.open();
-        self.step(who.replica);
+        let foreign = gate.open();
+        self.step(who.replica, foreign);
     }
 
-    fn step(&mut self, replica: usize) {
+    fn step(&mut self, replica: usize, foreign: bool) {
         if let Some(replica) = self.replicas[replica].as_mut() {
-            replica.step();
+            replica.step(&self.world, foreign);
         }
     }
 
@@ -199,8 +199,8 @@ impl History {
             Some(!full)
         });
         if let Some(good) = good {
-            self.server.flush(&self.world, good);
-            self.step(0);
+            let foreign = self.server.flush(&self.world, good);
+            self.step(0, foreign);
         }
     }
 
@@ -226,7 +226,7 @@ impl History {
         });
         if let Some(who) = who {
             self.replicas[replica] = Some(Replica::start(&self.world, &self.server, who));
-            self.step(replica);
+            self.step(replica, false);
         }
     }
 
@@ -300,8 +300,8 @@ impl History {
                 if let Some(replica) = self.replicas[who.replica].as_mut() {
                     let task =
                         request::serve(Arc::clone(&self.world), who, replica.till.clone(), order);
-                    replica.runtime.spawn(task);
-                    replica.step();
+                    replica.spawn(task);
+                    replica.step(&self.world, false);
                 }
             }
         }

@@ -11,6 +11,7 @@ mod request;
 mod rng;
 mod setting;
 mod store;
+mod tasks;
 mod world;
 
 pub use history::{Ended, live};

@@ -1,6 +1,9 @@
 //! One gateway: the real till and the real worker, on a runtime of its own, which dies with it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::{
     runtime::{Builder, Runtime},
@@ -24,14 +27,20 @@ use crate::{
     payers::seller,
     setting::{Keeping, Setting},
     store::{Server, SimStore},
+    tasks::{Spawner, Tasks},
     world::{SimClock, Who, World, note},
 };
+
+/// Hashed once.
+static DOMAIN: OnceLock<TokenDomain> = OnceLock::new();
 
 pub(crate) type Till = Cashier<SimStore, SimVerifier>;
 
 /// A gateway that runs.
 pub(crate) struct Replica {
-    pub(crate) runtime: Runtime,
+    /// What the product spawns, and its time.
+    runtime: Runtime,
+    tasks: Tasks,
     pub(crate) till: Till,
     /// Milliseconds of the world until which the runtime's clock was moved.
     clock: u64,
@@ -118,24 +127,53 @@ impl Replica {
         config.credit.insert(TOKEN, setting.credit.clone());
         config.sole = setting.keeping == Keeping::Owned;
         let worker = Worker::new(store.clone(), rail, clock, config, work).with_ids(world.ids());
-        runtime.spawn(live(
+        let tasks = Tasks::default();
+        tasks.spawner.spawn(live(
             Arc::clone(world),
             who,
             store,
             run,
             worker,
-            setting.replicas,
+            (setting.replicas, tasks.spawner.clone()),
         ));
         Self {
             runtime,
+            tasks,
             till,
             clock: 0,
         }
     }
 
-    /// Runs whatever can run now.
-    pub(crate) fn step(&mut self) {
-        self.runtime.block_on(tokio::task::yield_now());
+    /// Adds something that it does.
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + 'static) {
+        self.tasks.spawner.spawn(future);
+    }
+
+    /// Runs whatever can run now. `foreign`: a task of tokio's among it.
+    pub(crate) fn step(&mut self, world: &World, mut foreign: bool) {
+        loop {
+            let known = self.spawned();
+            let entered = self.runtime.enter();
+            let ran = self.tasks.run();
+            drop(entered);
+            if let Err(panic) = ran {
+                world.with(|core| core.violate(7, || format!("a task panicked: {panic}")));
+                return;
+            }
+            if !foreign && self.spawned() == known {
+                return;
+            }
+            self.runtime.block_on(tokio::task::yield_now());
+            if self.tasks.rest() {
+                return;
+            }
+            foreign = false;
+        }
+    }
+
+    /// The product's tasks.
+    fn spawned(&self) -> usize {
+        self.runtime.metrics().num_alive_tasks()
     }
 
     /// Moves the runtime's clock on: what the engine itself waits for goes by it.
@@ -143,10 +181,22 @@ impl Replica {
         let now = world.now() / 1_000;
         let passed = now.saturating_sub(self.clock);
         self.clock = now;
+        let spawned = self.spawned() > 0;
         self.runtime.block_on(async {
             tokio::time::advance(Duration::from_millis(passed)).await;
-            tokio::task::yield_now().await;
+            if spawned {
+                tokio::task::yield_now().await;
+            }
         });
+        self.step(world, false);
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        // What is dropped may want to spawn, as in a runtime that shuts down.
+        let _entered = self.runtime.enter();
+        self.tasks.clear();
     }
 }
 
@@ -187,7 +237,9 @@ fn markets(setting: &Setting) -> Markets {
     };
     Markets::new(vec![Market {
         terms,
-        domain: TokenDomain::new("Simulated", "1", ChainId::DEV, TOKEN),
+        domain: DOMAIN
+            .get_or_init(|| TokenDomain::new("Simulated", "1", ChainId::DEV, TOKEN))
+            .clone(),
         credit: setting.credit.clone(),
         settler: setting.settler,
         treasury: TREASURY,
@@ -201,7 +253,7 @@ async fn live(
     store: SimStore,
     current: CurrentRun,
     mut worker: Worker<SimStore, SimRail, SimClock>,
-    replicas: usize,
+    (replicas, spawner): (usize, Spawner),
 ) {
     let gateways = u32::try_from(replicas).unwrap_or(1);
     let mut run = begin(&world, who, &store, &current, gateways).await;
@@ -217,7 +269,7 @@ async fn live(
         );
     });
     let beating = Arc::clone(&world);
-    tokio::spawn(async move {
+    spawner.spawn(async move {
         let world = beating;
         let mut wait = RENEW_EVERY;
         loop {

@@ -77,8 +77,8 @@ impl Server {
         see(&mut self.inside.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The group is on the disk, or (`good: false`) is undone.
-    pub(crate) fn flush(&self, world: &World, good: bool) {
+    /// The group is on the disk, or (`good: false`) is undone. Whether a task of tokio's has waited for it.
+    pub(crate) fn flush(&self, world: &World, good: bool) -> bool {
         let waiting = self.with(|inside| {
             for step in core::mem::take(&mut inside.group) {
                 if good {
@@ -99,10 +99,12 @@ impl Server {
         } else {
             self.reread(world);
         }
+        let mut foreign = false;
         for (gate, done) in waiting {
             *done.lock().unwrap_or_else(PoisonError::into_inner) = good;
-            gate.open();
+            foreign |= gate.open();
         }
+        foreign
     }
 
     /// The process that owns the ledger died: what was not on the disk is gone.

@@ -22,6 +22,7 @@ use crate::{
     payers::Payer,
     rng::{Fold, Rng},
     setting::Setting,
+    tasks::is_foreign,
 };
 
 /// When a history begins, in seconds.
@@ -348,20 +349,23 @@ impl Core {
 #[derive(Default)]
 pub(crate) struct Gate {
     open: AtomicBool,
-    waker: Mutex<Option<Waker>>,
+    /// Who waits, and whether it is a task of tokio's.
+    waker: Mutex<Option<(Waker, bool)>>,
 }
 
 impl Gate {
-    pub(crate) fn open(&self) {
+    /// Whether a task of tokio's can go on now.
+    pub(crate) fn open(&self) -> bool {
         self.open.store(true, Ordering::Relaxed);
         let waker = self
             .waker
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(waker) = waker {
+        waker.is_some_and(|(waker, foreign)| {
             waker.wake();
-        }
+            foreign
+        })
     }
 }
 
@@ -376,7 +380,7 @@ impl Future for Waiting {
             return Poll::Ready(());
         }
         let mut waker = self.0.waker.lock().unwrap_or_else(PoisonError::into_inner);
-        *waker = Some(context.waker().clone());
+        *waker = Some((context.waker().clone(), is_foreign()));
         Poll::Pending
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{Address, B256, Bytes, U256};
 use tollgate_bsc::{
     BlockRef, BlockTag, Node, NodeAnswer, NodeError, OwnerCode, PayerQuery, PayerState, TxReceipt,
 };
@@ -252,8 +252,7 @@ fn simulate(chain: &Chain, tip: usize, params: &serde_json::Value) -> Result<Str
         serde_json::from_value(value.clone()).unwrap_or_default()
     };
     let (from, to) = (address(&call["from"]), address(&call["to"]));
-    let input: alloy_primitives::Bytes =
-        serde_json::from_value(call["input"].clone()).unwrap_or_default();
+    let input = bytes_of(&call["input"]).unwrap_or_default();
     // An account that code flips, or that knows a simulation, says yes here.
     for purse in &mut state.purses {
         purse.code = false;
@@ -268,6 +267,27 @@ fn simulate(chain: &Chain, tip: usize, params: &serde_json::Value) -> Result<Str
     } else {
         refused(3, "execution reverted")
     }
+}
+
+/// Bytes in hexadecimal.
+fn bytes_of(value: &serde_json::Value) -> Option<Bytes> {
+    fn nibble(byte: u8) -> Option<u8> {
+        match byte {
+            b'0'..=b'9' => Some(byte - b'0'),
+            b'a'..=b'f' => Some(byte - b'a' + 10),
+            b'A'..=b'F' => Some(byte - b'A' + 10),
+            _ => None,
+        }
+    }
+    let digits = value.as_str()?.strip_prefix("0x")?.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => Some(nibble(*high)? << 4 | nibble(*low)?),
+        _ => None,
+    };
+    digits
+        .map(byte)
+        .collect::<Option<Vec<u8>>>()
+        .map(Bytes::from)
 }
 
 fn logs(chain: &Chain, tip: usize, filter: &serde_json::Value) -> serde_json::Value {
