@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 use tollgate_eip712::digest;
 use tollgate_ledger::{CurrentRun, Outage, Store, StoreError};
 use tollgate_payment::{
-    Ask, AuthorizationKey, Command as _, ExposureKey, FundsBound, IdentifierKey, Offer, OwnerKey,
-    PaymentKeys, Pricing, Refusal, RequestBinding, Retention, Terms,
+    Ask, AuthorizationKey, Command as _, ExposureKey, FundsBound, IdentifierKey, Menu, Offer,
+    OwnerKey, PaymentKeys, Pricing, Refusal, RequestBinding, Retention, Terms,
     command::{Funds, Naming, Notice, Reserve, Voided},
     port::{Admission, AdmitError, Admitted, Kept, Replay, Till, Verifier, VerifyError},
 };
@@ -64,8 +64,8 @@ struct Inner<S, V> {
     config: CashierConfig,
     work: Arc<Notify>,
     ids: Ids,
-    /// What every offer carries, made once.
-    extensions: Extensions,
+    /// What is offered, written ahead.
+    menu: Menu,
     /// Of settlement, where the worker runs beside this till.
     health: OnceLock<Health>,
     /// Seconds between looks at the payer of a long stream.
@@ -101,6 +101,8 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
         work: Arc<Notify>,
         ids: Ids,
     ) -> Self {
+        let extensions = Extensions::new().offering_payment_identifier(false);
+        let menu = Menu::new(config.markets.terms().cloned(), extensions);
         let inner = Inner {
             store,
             verifier,
@@ -108,7 +110,7 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
             config,
             work,
             ids,
-            extensions: Extensions::new().offering_payment_identifier(false),
+            menu,
             health: OnceLock::new(),
             recheck: OnceLock::new(),
         };
@@ -520,8 +522,7 @@ impl<S: Store, V: Verifier> Till for Cashier<S, V> {
     type Hold = EngineHold<S>;
 
     fn offer(&self, ask: Ask) -> Offer {
-        Offer::new(ask, self.inner.config.markets.terms())
-            .with_extensions(self.inner.extensions.clone())
+        self.inner.menu.offer(ask)
     }
 
     fn admit(

@@ -14,6 +14,7 @@
 pub mod command;
 mod history;
 mod key;
+mod menu;
 mod offer;
 mod policy;
 pub mod port;
@@ -27,6 +28,7 @@ pub use key::{
     AuthorizationKey, BatchId, ExposureKey, IdentifierKey, OwnerKey, PaymentKeys, RowKey,
     SignerKey, SpenderKey,
 };
+pub use menu::Menu;
 pub use offer::{Ask, Offer, Permit2Terms, Pricing, RequestBinding, Terms};
 pub use policy::{Credit, Retention};
 pub use refusal::{CreditBound, FundsBound, Refusal};

@@ -3,10 +3,12 @@
 //! An offer is made of the seller's terms and one request's price alone, so it is not stored: at the paid
 //! request it is made again and matched. The client's echo selects an entry and never supplies a value.
 
+use std::sync::{Arc, OnceLock};
+
 use tollgate_x402::{
     Address, Amount, AssetTransferMethod, Authorization, B256, ChainId, ErrorCode, Exact,
-    Extensions, Network, PaymentRequired, PaymentRequirements, PrimaryType, ResourceInfo, Scheme,
-    Timestamp,
+    Extensions, Network, OfferForm, PaymentRequired, PaymentRequirements, PrimaryType,
+    ResourceInfo, Scheme, Timestamp, WrittenOffer,
 };
 
 /// What a seller takes for one token.
@@ -88,53 +90,93 @@ pub struct Offer {
     /// What is paid for.
     pub resource: ResourceInfo,
     /// The extensions that the seller honours (x402 v2 §8).
-    pub extensions: Extensions,
-    entries: Vec<(PaymentRequirements, Terms)>,
+    pub extensions: Arc<Extensions>,
+    terms: Arc<[Terms]>,
+    /// Made when they are looked at: an unpaid request needs none where the offer is written ahead.
+    entries: OnceLock<Vec<(PaymentRequirements, Terms)>>,
+    form: Option<Arc<OfferForm>>,
 }
 
 impl Offer {
     /// The offer of these terms, in the seller's order of preference.
     pub fn new<'a>(ask: Ask, terms: impl IntoIterator<Item = &'a Terms>) -> Self {
-        let mut entries = Vec::new();
-        for terms in terms {
-            let made = match ask.pricing {
-                Pricing::Metered { worst, .. } => {
-                    terms.metered(&ask.resource, worst).into_iter().collect()
-                }
-                Pricing::Fixed(price) => terms.fixed(&ask.resource, price),
-            };
-            entries.extend(made.into_iter().map(|entry| (entry, terms.clone())));
-        }
+        let terms = terms.into_iter().cloned().collect();
+        Self::of(ask, terms, Arc::default(), None)
+    }
+
+    /// The offer of these terms and extensions, and its form, if it was written ahead.
+    pub(crate) fn of(
+        ask: Ask,
+        terms: Arc<[Terms]>,
+        extensions: Arc<Extensions>,
+        form: Option<Arc<OfferForm>>,
+    ) -> Self {
         Self {
             pricing: ask.pricing,
             resource: ask.resource,
-            extensions: Extensions::new(),
-            entries,
+            extensions,
+            terms,
+            entries: OnceLock::new(),
+            form,
         }
     }
 
     /// The same with these extensions.
     #[must_use]
     pub fn with_extensions(self, extensions: Extensions) -> Self {
-        Self { extensions, ..self }
+        Self {
+            extensions: Arc::new(extensions),
+            form: None,
+            ..self
+        }
     }
 
     /// The answer to an unpaid request.
     pub fn required(&self, error: &str) -> PaymentRequired {
-        let entries = self
-            .entries
-            .iter()
-            .map(|(entry, _)| entry.clone())
-            .collect();
+        let entries = self.entries().map(|(entry, _)| entry.clone()).collect();
         let mut required = PaymentRequired::new(self.resource.clone(), entries);
         required.error = Some(error.to_owned());
-        required.extensions.clone_from(&self.extensions);
+        required.extensions = Extensions::clone(&self.extensions);
         required
+    }
+
+    /// The answer to an unpaid request, as it goes out.
+    pub fn written(&self, error: &str) -> WrittenOffer {
+        match &self.form {
+            Some(form) => form.write(error, &self.amounts()),
+            None => WrittenOffer::of(&self.required(error)),
+        }
+    }
+
+    /// What differs from request to request, entry by entry.
+    pub(crate) fn amounts(&self) -> Vec<Amount> {
+        let amounts = self.terms.iter().map(|terms| match self.pricing {
+            Pricing::Metered { worst, .. } => (worst.min(terms.amount), terms.meters().into()),
+            Pricing::Fixed(price) => (price, terms.fixes()),
+        });
+        amounts
+            .flat_map(|(amount, entries)| core::iter::repeat_n(amount, entries))
+            .collect()
     }
 
     /// The entries, each with the terms that it was made of, in the seller's order.
     pub fn entries(&self) -> impl Iterator<Item = (&PaymentRequirements, &Terms)> {
-        self.entries.iter().map(|(entry, terms)| (entry, terms))
+        let entries = self.entries.get_or_init(|| self.make());
+        entries.iter().map(|(entry, terms)| (entry, terms))
+    }
+
+    fn make(&self) -> Vec<(PaymentRequirements, Terms)> {
+        let mut entries = Vec::new();
+        for terms in self.terms.iter() {
+            let made = match self.pricing {
+                Pricing::Metered { worst, .. } => {
+                    terms.metered(&self.resource, worst).into_iter().collect()
+                }
+                Pricing::Fixed(price) => terms.fixed(&self.resource, price),
+            };
+            entries.extend(made.into_iter().map(|entry| (entry, terms.clone())));
+        }
+        entries
     }
 }
 
@@ -162,10 +204,21 @@ impl Terms {
         entry
     }
 
+    /// Whether they are good for what is charged by use.
+    fn meters(&self) -> bool {
+        self.permit || self.permit2.is_some_and(|it| it.upto_proxy.is_some())
+    }
+
+    /// So many entries they have for what has one price.
+    fn fixes(&self) -> usize {
+        let exact = self.permit2.is_some_and(|it| it.exact_proxy.is_some());
+        usize::from(self.eip3009).saturating_add(exact.into())
+    }
+
     /// One entry with the fields of both `upto` dialects, so that every client finds its own.
     fn metered(&self, resource: &ResourceInfo, worst: Amount) -> Option<PaymentRequirements> {
         let once = self.permit2.filter(|permit2| permit2.upto_proxy.is_some());
-        if !self.permit && once.is_none() {
+        if !self.meters() {
             return None;
         }
         let mut entry = self.entry(Scheme::Upto, self.amount, resource);

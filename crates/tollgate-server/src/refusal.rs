@@ -76,8 +76,8 @@ fn waiting_helps(code: ErrorCode) -> bool {
 
 /// One 402 for all clients: the v1 offer is the body, the v2 offer is the header (x402 v2 transports/http; v1 §"402").
 fn required<B>(offer: &Offer, error: &str, message: &str) -> Response<PaywallBody<B>> {
-    let required = offer.required(error);
-    let mut body = required.to_body_v1();
+    let written = offer.written(error);
+    let mut body = written.body_v1;
     // One more key of the v1 object, which has no member for a text beside the code.
     if body.pop() == Some('}') {
         body.push_str(",\"errorMessage\":");
@@ -91,7 +91,8 @@ fn required<B>(offer: &Offer, error: &str, message: &str) -> Response<PaywallBod
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
     );
-    if let Ok(value) = HeaderValue::try_from(required.to_header_v2()) {
+    // Base64 is good in a header; it is looked at again, and not copied.
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(written.header_v2)) {
         head.insert(headers::PAYMENT_REQUIRED, value);
     }
     headers::unpaid(head);

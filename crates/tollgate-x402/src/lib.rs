@@ -22,6 +22,7 @@ mod error_code;
 mod extensions;
 mod facilitator;
 mod field;
+mod form;
 pub mod header;
 mod json;
 mod limits;
@@ -50,6 +51,7 @@ pub use extensions::{
 };
 pub use facilitator::{FacilitatorRequest, SupportedKind, SupportedResponse};
 pub use field::{FieldError, FieldProblem};
+pub use form::{OfferForm, WrittenOffer};
 pub use header::{HeaderError, PaymentHeader};
 pub use json::{Json, JsonError, JsonObject};
 pub use limits::Limits;
