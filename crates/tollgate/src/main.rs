@@ -21,6 +21,7 @@ mod remote;
 mod run;
 mod seller;
 mod serve;
+mod settler;
 mod store;
 
 use std::{io::IsTerminal, process::ExitCode};
@@ -67,6 +68,8 @@ enum Command {
     Payer(payer::Payer),
     /// Change the account that settles
     Keys(keys::Keys),
+    /// Deploy the contract that is paid
+    Settler(settler::Settler),
     /// Look at everything that money depends on: nodes, tokens, Settler, gas money, ledger
     Doctor(doctor::Doctor),
 }
@@ -97,6 +100,7 @@ fn main() -> ExitCode {
             Command::Ledger(command) => command.run().await,
             Command::Payer(command) => command.run().await,
             Command::Keys(command) => command.run().await,
+            Command::Settler(command) => command.run().await,
             Command::Doctor(command) => command.run().await,
         }
     });

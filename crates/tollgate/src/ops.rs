@@ -431,6 +431,20 @@ const fn civil(days: u64) -> (u64, u64, u64) {
     (year, month, day)
 }
 
+/// An address, with its checksum where it has one (EIP-55): a slip of the keyboard is no other address.
+pub(crate) fn parse_address(text: &str) -> Result<Address, &'static str> {
+    let address = text
+        .parse::<Address>()
+        .map_err(|_| "write an address as 0x and 40 hexadecimal digits")?;
+    let digits = text.trim_start_matches("0x");
+    let mixed = digits.chars().any(|c| c.is_ascii_lowercase())
+        && digits.chars().any(|c| c.is_ascii_uppercase());
+    if mixed && address.to_checksum(None).trim_start_matches("0x") != digits {
+        return Err("its checksum is wrong (EIP-55): a digit is not the one that was meant");
+    }
+    Ok(address)
+}
+
 /// How long, for people.
 pub(crate) fn ago(seconds: u64) -> String {
     match seconds {
@@ -456,6 +470,16 @@ mod tests {
         for wrong in ["2026-02-30", "2026-13-01", "yesterday", "2026-11", ""] {
             assert!(parse_moment(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_address_with_a_wrong_checksum_is_refused() {
+        let good = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C";
+        assert!(parse_address(good).is_ok());
+        assert!(parse_address(&good.to_lowercase()).is_ok());
+        let slip = good.replace("C5328b", "C5328B");
+        assert!(parse_address(&slip).unwrap_err().contains("checksum"));
+        assert!(parse_address("0x12").unwrap_err().contains("40"));
     }
 
     #[test]

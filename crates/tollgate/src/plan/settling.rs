@@ -108,10 +108,8 @@ pub(crate) fn remote(
     let url = section.url.get_ref();
     ClientConfig::new(url)
         .map_err(|error| source.at("seller.facilitator.url", &section.url, error))?;
-    let pay_to = section.pay_to.get_ref().parse().map_err(|_| {
-        let message = "write an address as 0x and 40 hexadecimal digits";
-        source.at("seller.facilitator.pay_to", &section.pay_to, message)
-    })?;
+    let pay_to = crate::ops::parse_address(section.pay_to.get_ref())
+        .map_err(|message| source.at("seller.facilitator.pay_to", &section.pay_to, message))?;
     Ok(Some(RemotePlan {
         url: url.clone(),
         pay_to,

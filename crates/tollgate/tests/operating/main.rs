@@ -3,6 +3,7 @@
 
 mod books;
 mod debts;
+mod deploy;
 mod keys;
 mod remote;
 mod restored;
