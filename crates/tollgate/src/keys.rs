@@ -47,10 +47,10 @@ struct Rotate {
     #[command(flatten)]
     at: Where,
     /// The new account: only its address. Its key is yours to make and keep
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = crate::ops::parse_address)]
     new: Address,
     /// The account that it replaces. Default: the one that the ledger or the configuration names
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = crate::ops::parse_address)]
     old: Option<Address>,
 }
 

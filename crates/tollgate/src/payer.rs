@@ -56,6 +56,7 @@ impl Payer {
 #[derive(clap::Args)]
 struct Who {
     /// The payer's address
+    #[arg(value_parser = crate::ops::parse_address)]
     payer: Address,
     #[command(flatten)]
     at: Where,

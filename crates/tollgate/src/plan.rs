@@ -11,8 +11,8 @@ use toml::Spanned;
 
 use crate::config::{ChainSection, Config, ConfigError, Source};
 
-mod settling;
 mod answers;
+mod settling;
 mod shared;
 
 pub(crate) use self::{
@@ -274,10 +274,9 @@ pub(crate) fn address(
     value: &Option<Spanned<String>>,
 ) -> Result<Option<Address>, ConfigError> {
     let Some(value) = value else { return Ok(None) };
-    let message = "write an address as 0x and 40 hexadecimal digits";
-    match value.get_ref().parse() {
+    match crate::ops::parse_address(value.get_ref()) {
         Ok(address) => Ok(Some(address)),
-        Err(_) => Err(source.at(key, value, message)),
+        Err(message) => Err(source.at(key, value, message)),
     }
 }
 
