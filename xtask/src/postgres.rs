@@ -1,4 +1,5 @@
-//! A private PostgreSQL for a command: its own directory, its own socket, no port, and nothing of it left behind.
+//! A private PostgreSQL for a command: its own directory, its own socket, a port of this machine that lets nobody in
+//! without a password (nobody has one unless a test gives it), and nothing of it left behind.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -38,6 +39,7 @@ impl OnPostgres {
 pub(crate) struct Postgres {
     child: Child,
     directory: PathBuf,
+    port: String,
     url: String,
 }
 
@@ -67,7 +69,8 @@ impl Postgres {
         let made = command(&programs.join("initdb"), account)
             .arg("-D")
             .arg(&data)
-            .args(["-U", "tollgate", "--auth=trust", "-E", "UTF8", "--locale=C"])
+            .args(["-U", "tollgate", "-E", "UTF8", "--locale=C"])
+            .args(["--auth-local=trust", "--auth-host=scram-sha-256"])
             .arg("--no-sync")
             .output()
             .context("initdb cannot be started")?;
@@ -76,21 +79,34 @@ impl Postgres {
             "initdb failed:\n{}",
             String::from_utf8_lossy(&made.stderr)
         );
+        // Free at this moment, and hardly ever taken in the next.
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let port = port.port().to_string();
         let log = fs::File::create(directory.join("log"))?;
         let child = command(&programs.join("postgres"), account)
             .arg("-D")
             .arg(&data)
             .arg("-k")
             .arg(&directory)
-            .args(["-c", "listen_addresses=", "-c", "max_connections=300"])
+            .args([
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-c",
+                "max_connections=300",
+            ])
+            .args(["-p", &port])
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
             .context("postgres cannot be started")?;
-        let url = format!("host={} user=tollgate dbname=postgres", directory.display());
+        let url = format!(
+            "host={} port={port} user=tollgate dbname=postgres",
+            directory.display()
+        );
         let mut server = Self {
             child,
             directory,
+            port,
             url,
         };
         match server.wait(&programs) {
@@ -114,6 +130,7 @@ impl Postgres {
                 .arg("-q")
                 .arg("-h")
                 .arg(&self.directory)
+                .args(["-p", &self.port])
                 .status();
             if asked.is_ok_and(|status| status.success()) {
                 return Ok(());

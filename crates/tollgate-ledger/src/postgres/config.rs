@@ -4,14 +4,21 @@ use core::fmt;
 use std::{str::FromStr, sync::Arc, time::Duration};
 
 use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres_rustls::MakeRustlsConnect;
 use tollgate_x402::Clock;
 
-use super::{PostgresError, open::SCHEMA};
+use super::{
+    PostgresError,
+    open::SCHEMA,
+    tls::{self, Mode},
+};
 
 /// Which database and schema hold the ledger. It shows no password.
 #[derive(Clone)]
 pub struct PostgresConfig {
     pub(super) server: tokio_postgres::Config,
+    /// What encrypts, and verifies the server; `None`: in the clear.
+    pub(super) tls: Option<MakeRustlsConnect>,
     pub(super) schema: String,
     pub(super) clock: Option<Arc<dyn Clock>>,
     /// The newest version of the tables that this program knows.
@@ -19,14 +26,18 @@ pub struct PostgresConfig {
 }
 
 impl PostgresConfig {
-    /// From a URL (`postgresql://user:password@host/database?sslmode=require`) or `key=value` words, as libpq takes them.
+    /// From a URL (`postgresql://user:password@host/database?sslmode=verify-full`) or `key=value` words, as libpq takes them.
+    /// With `sslmode=require` or `verify-full` the connection is encrypted and the server's certificate and name are verified, by
+    /// the system's certificates or those of the file `sslrootcert`. With `disable`, or to this machine where nothing is
+    /// said, it is in the clear. Nothing else is taken.
     /// The ledger is in the schema `tollgate`, which is made if it does not exist.
     ///
     /// # Errors
+    /// [`PostgresError::Tls`], [`TlsMode`](PostgresError::TlsMode), [`Certificates`](PostgresError::Certificates), and
     /// [`PostgresError::Url`]; it does not repeat what was given, since that may hold a password.
     pub fn new(url: &str) -> Result<Self, PostgresError> {
-        let mut server =
-            tokio_postgres::Config::from_str(url.trim()).map_err(|_| PostgresError::Url)?;
+        let (rest, mode) = tls::read(url.trim())?;
+        let mut server = tokio_postgres::Config::from_str(&rest).map_err(|_| PostgresError::Url)?;
         if server.get_hosts().is_empty() || server.get_dbname().is_none() {
             return Err(PostgresError::Url);
         }
@@ -35,16 +46,15 @@ impl PostgresConfig {
             #[cfg(unix)]
             Host::Unix(_) => true,
         };
-        // `prefer` would send the password and the books in the clear where the server has no TLS, without a word.
-        let allowed = match server.get_ssl_mode() {
-            SslMode::Disable => true,
-            SslMode::Prefer => server.get_hosts().iter().all(near),
-            _ => false,
+        let (ssl, tls) = match mode {
+            Mode::Verified(root) => (SslMode::Require, Some(tls::connector(root.as_deref())?)),
+            Mode::Clear => (SslMode::Disable, None),
+            Mode::Unsaid if server.get_hosts().iter().all(near) => (SslMode::Disable, None),
+            // What libpq makes of it would send the password and the books in the clear where the server has no TLS,
+            // without a word.
+            Mode::Unsaid => return Err(PostgresError::Tls),
         };
-        if !allowed {
-            return Err(PostgresError::Tls);
-        }
-        server.ssl_mode(SslMode::Disable);
+        server.ssl_mode(ssl);
         if server.get_application_name().is_none() {
             server.application_name("tollgate");
         }
@@ -54,6 +64,7 @@ impl PostgresConfig {
             .keepalives_idle(Duration::from_secs(10));
         Ok(Self {
             server,
+            tls,
             schema: "tollgate".into(),
             clock: None,
             known: SCHEMA,

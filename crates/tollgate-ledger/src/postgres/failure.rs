@@ -68,6 +68,18 @@ pub(super) fn said(error: &Error) -> String {
             error.message(),
             error.code().code()
         ),
-        None => format!("the connection to PostgreSQL: {error}"),
+        None => {
+            let mut said = format!("the connection to PostgreSQL: {error}");
+            let mut cause = std::error::Error::source(error);
+            while let Some(next) = cause {
+                let text = next.to_string();
+                if !said.contains(&text) {
+                    said.push_str(": ");
+                    said.push_str(&text);
+                }
+                cause = next.source();
+            }
+            said
+        }
     }
 }

@@ -13,6 +13,7 @@ mod rows;
 mod runs;
 mod session;
 mod table;
+mod tls;
 
 use core::fmt;
 use std::sync::{

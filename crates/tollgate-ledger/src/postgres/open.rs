@@ -35,10 +35,25 @@ pub enum PostgresError {
     Url,
     /// The connection would not be encrypted, and the URL does not say that it need not be.
     #[error(
-        "this program speaks no TLS to PostgreSQL: over a private network or a tunnel write sslmode=disable into the URL; \
-         without it nothing is sent to another machine, since it would be readable on the way"
+        "the URL of a database on another machine must say how the connection is protected: write sslmode=verify-full \
+         (with sslrootcert=FILE where the server's certificate is of a CA of your own), or sslmode=disable over a private \
+         network or a tunnel; without it nothing is sent, since it would be readable on the way"
     )]
     Tls,
+    /// A mode that promises less than it seems to.
+    #[error(
+        "sslmode is verify-full or require, which both verify the server's certificate and name, or disable, without \
+         sslrootcert; others would send the password to whoever answers"
+    )]
+    TlsMode,
+    /// The certificates by which the server is verified cannot be had.
+    #[error("the certificates of {place} (sslrootcert) cannot be used: {what}")]
+    Certificates {
+        /// The file, or the system.
+        place: String,
+        /// What is wrong.
+        what: String,
+    },
     /// The schema's name is none.
     #[error("{0:?} is no name of a schema: use lower-case letters, digits and _")]
     Schema(String),

@@ -1,10 +1,14 @@
 //! What is asked beside rows by name.
 
-use std::{collections::BTreeMap, pin::pin};
+use std::{
+    collections::BTreeMap,
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use futures_util::TryStreamExt;
 use serde::de::DeserializeOwned;
-use tokio_postgres::{Row as Found, error::SqlState, types::ToSql};
+use tokio_postgres::{Row as Found, types::ToSql};
 use tollgate_payment::{
     AuthorizationKey, BatchRow, Entry, OwnerKey, PaymentRow, Row, RowKey, RowSet, Rows,
 };
@@ -231,25 +235,42 @@ async fn lines(
     Ok(page)
 }
 
-/// The number up to which every line of the book is written, or never will be: whoever writes holds a lock on the table
-/// until the end. It waits for them for a moment, and so do new writers; 0 where somebody takes longer.
+/// How long is waited for those who write lines: a transaction that its gateway leaves open is ended after 5 seconds.
+const WRITERS: Duration = Duration::from_secs(6);
+
+/// The number up to which every line of the book is written, or never will be; 0 where somebody takes longer.
+///
+/// Whoever was given a number held the lock on the table before that, and holds it until what was written is seen by all,
+/// or undone. So it is enough to wait until those who hold it now have gone, which holds up nobody.
 async fn decided(session: &mut Session) -> Result<u64, Trouble> {
-    session.open("BEGIN; SET LOCAL lock_timeout = 250").await?;
-    let alone = "LOCK TABLE entries IN SHARE MODE";
-    match session.client.batch_execute(alone).await {
-        Ok(()) => {}
-        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-            session.tidy().await?;
+    let last = session
+        .prepare(Sql::Text(
+            "SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('entries', 'seq')), 0)",
+        ))
+        .await?;
+    let last = unsigned(session.client.query_one(&last, &[]).await?.try_get(0)?)?;
+    let writers = session
+        .prepare(Sql::Text(
+            "SELECT coalesce(array_agg(virtualtransaction), '{}') FROM pg_locks
+             WHERE relation = 'entries'::regclass AND mode = 'RowExclusiveLock' AND granted
+                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                AND ($1::text[] IS NULL OR virtualtransaction = ANY ($1))",
+        ))
+        .await?;
+    let began = Instant::now();
+    let mut open: Option<Vec<String>> = None;
+    loop {
+        let found = session.client.query_one(&writers, &[&open]).await?;
+        let found: Vec<String> = found.try_get(0)?;
+        if found.is_empty() {
+            return Ok(last);
+        }
+        if began.elapsed() >= WRITERS {
             return Ok(0);
         }
-        Err(error) => return Err(error.into()),
+        open = Some(found);
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let last =
-        "SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('entries', 'seq')), 0)";
-    let row = session.client.query_one(last, &[]).await?;
-    let last = unsigned(row.try_get(0)?)?;
-    session.close("COMMIT").await?;
-    Ok(last)
 }
 
 pub(super) async fn logs(

@@ -18,6 +18,18 @@ pub(super) struct Session {
     open: bool,
 }
 
+/// Runs a connection, which ends with its client.
+fn run<C>((client, connection): (Client, C)) -> Client
+where
+    C: Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
+{
+    tokio::spawn(async move {
+        // Who waits for an answer is told.
+        let _ = connection.await;
+    });
+    client
+}
+
 /// A statement.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Sql {
@@ -49,13 +61,10 @@ impl Session {
     /// read all of them later. A transaction that its gateway leaves open (it was paused) is ended by the server, so that
     /// its rows hold nobody up.
     pub(super) async fn connect(config: &PostgresConfig, uses: Use) -> Result<Self, Trouble> {
-        let (client, connection) = config.server.connect(NoTls).await?;
-        // It ends with the client.
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                drop(error);
-            }
-        });
+        let client = match &config.tls {
+            None => run(config.server.connect(NoTls).await?),
+            Some(tls) => run(config.server.connect(tls.clone()).await?),
+        };
         let specific = match uses {
             Use::Write(patience) => format!(
                 "SET lock_timeout = {patience}; SET statement_timeout = 30000;

@@ -6,6 +6,7 @@ mod crash;
 mod database;
 mod gateways;
 mod opening;
+mod tls;
 
 use std::sync::{Arc, Mutex};
 

@@ -68,13 +68,17 @@ fn a_password_is_never_told() {
 
 #[test]
 fn nothing_is_sent_to_another_machine_in_the_clear_unless_the_url_says_so() {
-    let open = |url| PostgresConfig::new(url).map(drop);
+    let open = |url: &str| PostgresConfig::new(url).map(drop);
     let clear = Err(PostgresError::Tls);
     assert_eq!(open("postgresql://seller@books.example/ledger"), clear);
-    assert_eq!(
-        open("postgresql://seller@books.example/ledger?sslmode=require"),
-        clear
-    );
+    for mode in ["require", "verify-full"] {
+        let url = format!("postgresql://seller@books.example/ledger?sslmode={mode}");
+        assert_eq!(open(&url), Ok(()), "{mode}");
+    }
+    for mode in ["prefer", "allow", "verify-ca"] {
+        let url = format!("postgresql://seller@127.0.0.1/ledger?sslmode={mode}");
+        assert_eq!(open(&url), Err(PostgresError::TlsMode), "{mode}");
+    }
     assert_eq!(
         open("postgresql://seller@books.example/ledger?sslmode=disable"),
         Ok(())
