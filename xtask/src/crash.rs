@@ -23,6 +23,9 @@ pub(crate) struct Crash {
     /// So many seeds of each point
     #[arg(long, value_name = "N", default_value_t = 3)]
     seeds: u64,
+    /// Only the program itself, killed at random moments
+    #[arg(long, conflicts_with = "point")]
+    binary: bool,
     /// Go on after a failure, and tell all of them at the end
     #[arg(long)]
     keep_going: bool,
@@ -39,7 +42,7 @@ impl Crash {
         let build = if self.as_tested {
             "cargo build --quiet --workspace --all-features --all-targets"
         } else {
-            "cargo build --quiet --package tollgate-crash"
+            "cargo build --quiet --package tollgate-crash --package tollgate"
         };
         Cmd::new(build).run()?;
         conformance::OnAnvil::install()?;
@@ -66,6 +69,9 @@ impl Crash {
             command = command.args(["--seed".to_owned(), seed.to_string()]);
         }
         command = command.args(["--seeds".to_owned(), self.seeds.to_string()]);
+        if self.binary {
+            command = command.arg("--binary");
+        }
         Ok(if self.keep_going {
             command.arg("--keep-going")
         } else {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, bail, ensure};
 use tollgate_ledger::{RowKind, Store};
 use tollgate_payment::{BatchRow, BatchState, PaymentRow, PaymentState, Row};
-use tollgate_x402::{Address, Amount, B256};
+use tollgate_x402::{Address, Amount, B256, PaymentId};
 
 use crate::{
     anvil::{Anvil, Transfer},
@@ -101,27 +101,30 @@ pub(crate) enum Told {
 
 /// What the chain was before a history.
 pub(crate) struct Before {
+    /// Who is paid: the Settler, or an account.
+    pub(crate) pay_to: Address,
     pub(crate) block: u64,
     pub(crate) payers: Vec<(Address, Amount)>,
     pub(crate) payee: Amount,
 }
 
 /// Everybody's money now.
-pub(crate) fn before(anvil: &Anvil, payers: &[Address]) -> anyhow::Result<Before> {
+pub(crate) fn before(anvil: &Anvil, pay_to: Address, payers: &[Address]) -> anyhow::Result<Before> {
     Ok(Before {
+        pay_to,
         block: anvil.head()? + 1,
         payers: payers
             .iter()
             .map(|payer| Ok((*payer, anvil.balance(*payer)?)))
             .collect::<anyhow::Result<_>>()?,
-        payee: payee(anvil)?,
+        payee: payee(anvil, pay_to)?,
     })
 }
 
-/// What the treasury has, with what waits in the Settler.
-fn payee(anvil: &Anvil) -> anyhow::Result<Amount> {
+/// What the treasury has, with what waits where it is paid to.
+fn payee(anvil: &Anvil, pay_to: Address) -> anyhow::Result<Amount> {
     let treasury = anvil.balance(crate::anvil::TREASURY.parse()?)?;
-    let waiting = anvil.balance(anvil.settler)?;
+    let waiting = anvil.balance(pay_to)?;
     treasury.checked_add(waiting).context("a sum")
 }
 
@@ -147,6 +150,39 @@ pub(crate) fn check(
     match told {
         Told::Exactly => callers(books, seed, journal, &mut tally)?,
         Told::BeforeTheBackup => sums(books, seed, journal, &mut tally)?,
+    }
+    Ok(tally)
+}
+
+/// Holds the books of a program that was killed against the chain, and against what its callers were told.
+///
+/// # Errors
+/// What does not agree.
+pub(crate) fn settled(
+    books: &Books,
+    anvil: &Anvil,
+    before: &Before,
+    told: &BTreeMap<PaymentId, Amount>,
+) -> anyhow::Result<Tally> {
+    let mut tally = Tally {
+        histories: 1,
+        ..Tally::default()
+    };
+    terminal(books, &mut tally)?;
+    once(books, Told::Exactly)?;
+    chain(books, anvil, before, &mut tally)?;
+    let charged: BTreeMap<PaymentId, Amount> = books
+        .payments
+        .iter()
+        .filter(|row| matches!(row.state, PaymentState::Final { .. }))
+        .map(|row| (row.keys.id, row.charge))
+        .collect();
+    for (id, charge) in told {
+        ensure!(
+            charged.get(id) == Some(charge),
+            "a caller was told that payment {id} costs {charge}, and {:?} is settled",
+            charged.get(id)
+        );
     }
     Ok(tally)
 }
@@ -248,7 +284,7 @@ fn chain(books: &Books, anvil: &Anvil, before: &Before, tally: &mut Tally) -> an
             .iter()
             .any(|(payer, _)| *payer == transfer.from)
         {
-            ensure_ours(anvil, transfer)?;
+            ensure_ours(before.pay_to, transfer)?;
             add(
                 moved
                     .entry((transfer.from, transfer.transaction))
@@ -273,7 +309,7 @@ fn chain(books: &Books, anvil: &Anvil, before: &Before, tally: &mut Tally) -> an
         tally.lost += u64::from(charged > paid);
         tally.double += u64::from(paid > charged);
     }
-    let received = payee(anvil)?
+    let received = payee(anvil, before.pay_to)?
         .checked_sub(before.payee)
         .context("the treasury has less than before")?;
     ensure!(
@@ -283,10 +319,10 @@ fn chain(books: &Books, anvil: &Anvil, before: &Before, tally: &mut Tally) -> an
     Ok(())
 }
 
-fn ensure_ours(anvil: &Anvil, transfer: &Transfer) -> anyhow::Result<()> {
+fn ensure_ours(pay_to: Address, transfer: &Transfer) -> anyhow::Result<()> {
     let treasury: Address = crate::anvil::TREASURY.parse()?;
     ensure!(
-        transfer.to == treasury || transfer.to == anvil.settler,
+        transfer.to == treasury || transfer.to == pay_to,
         "{} of a payer went to {} in block {}",
         transfer.amount,
         transfer.to,

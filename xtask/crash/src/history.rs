@@ -11,14 +11,14 @@ use anyhow::{Context, bail, ensure};
 use tollgate_bsc::{Chain, ChainConfig};
 use tollgate_engine::{AuditReport, Markets, audit, audit_chain};
 use tollgate_payment::PaymentState;
-use tollgate_x402::{ChainId, Timestamp};
+use tollgate_x402::{Address, ChainId, Timestamp};
 
 use crate::{
     anvil::{Anvil, TREASURY},
     books::{self, Before, Books, Tally, Told},
     dice::Dice,
     journal::Journal,
-    ordeal,
+    ordeal::{self, OPERATOR},
     place::{Place, with_store},
     process::{End, Seller},
     seller::{Ahead, Life, connect, market},
@@ -57,8 +57,18 @@ pub(crate) struct History<'a> {
 }
 
 impl<'a> History<'a> {
-    /// The chain at its beginning, the payers funded, and an empty ledger.
+    /// The chain at its beginning, the seed's payers funded, and an empty ledger.
     pub(crate) fn begin(world: &'a World, point: u8, seed: u64) -> anyhow::Result<Self> {
+        Self::begin_with(world, point, seed, &work::addresses(seed)?)
+    }
+
+    /// The same, with other payers.
+    pub(crate) fn begin_with(
+        world: &'a World,
+        point: u8,
+        seed: u64,
+        payers: &[Address],
+    ) -> anyhow::Result<Self> {
         let directory = world.directory.join(format!("{point}-{seed}"));
         if directory.exists() {
             std::fs::remove_dir_all(&directory)?;
@@ -66,11 +76,12 @@ impl<'a> History<'a> {
         std::fs::create_dir_all(&directory)?;
         let anvil = &world.anvil;
         anvil.begin()?;
-        let payers = work::addresses(seed)?;
-        anvil.fund(&payers, work::PURSE)?;
+        anvil.fund(payers, work::PURSE)?;
         anvil.mine(3)?;
         anvil.automine(true)?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+        let settler = (!plain(seed)).then_some(anvil.settler);
+        let pay_to = settler.map_or_else(|| OPERATOR.parse(), Ok)?;
         let place = world.runtime.block_on(Place::make(
             world.postgres.as_deref(),
             &directory,
@@ -80,7 +91,8 @@ impl<'a> History<'a> {
             life: 0,
             seed,
             rpc: anvil.url.clone(),
-            settler: anvil.settler,
+            settler,
+            pay_to,
             treasury: TREASURY.parse()?,
             ledger_id: anvil.ledger_id,
             place,
@@ -97,7 +109,7 @@ impl<'a> History<'a> {
             world,
             directory,
             life,
-            before: books::before(anvil, &payers)?,
+            before: books::before(anvil, pay_to, payers)?,
             dice: Dice::new(seed.wrapping_mul(1_000_003) ^ u64::from(point)),
             block: QUICK,
         })
@@ -197,7 +209,7 @@ impl<'a> History<'a> {
     }
 
     /// The product's own audit, of the ledger and against the chain.
-    fn audit(&self) -> anyhow::Result<()> {
+    pub(crate) fn audit(&self) -> anyhow::Result<()> {
         self.world.runtime.block_on(async {
             let chain = self.chain().await?;
             with_store!(
@@ -223,6 +235,11 @@ fn holds(report: &AuditReport) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether a history's seller is paid to the account that settles itself, without a Settler: every third.
+const fn plain(seed: u64) -> bool {
+    seed % 3 == 2
+}
+
 /// One history of a point.
 pub(crate) fn run(world: &World, point: &Point, seed: u64) -> anyhow::Result<Tally> {
     let mut history = History::begin(world, point.number, seed)?;
@@ -246,7 +263,12 @@ fn lives(history: &mut History<'_>, point: &Point) -> anyhow::Result<Tally> {
     let seed = history.life.seed;
     let site = usize::try_from(seed)
         .ok()
-        .and_then(|seed| point.sites.get(seed.checked_rem(point.sites.len())?));
+        // Every kind of payee comes to every site.
+        .and_then(|seed| {
+            let sites = point.sites.len();
+            let place = seed + seed.checked_div(sites)?;
+            point.sites.get(place % sites)
+        });
     let dies = site.map(|site| (*site, history.dice.up_to(point.most)));
     let mut blocks = 0;
     match (point.number, dies) {

@@ -9,7 +9,9 @@
 )]
 
 mod anvil;
+mod binary;
 mod books;
+mod buyer;
 mod caller;
 mod dice;
 mod history;
@@ -52,6 +54,9 @@ struct Arguments {
     /// Where the ledgers are
     #[arg(long, value_enum, default_value_t = Store::Sqlite)]
     store: Store,
+    /// Only the program itself, killed at random moments
+    #[arg(long, conflicts_with = "point")]
+    binary: bool,
     /// Go on after a failure, and tell all of them at the end
     #[arg(long)]
     keep_going: bool,
@@ -88,11 +93,15 @@ impl Arguments {
     fn run(self) -> anyhow::Result<()> {
         let points: Vec<&Point> = POINTS
             .iter()
+            .filter(|_| !self.binary)
             .filter(|point| self.point.is_empty() || self.point.contains(&point.number))
             // A server's disk is the server's.
             .filter(|point| self.store == Store::Sqlite || point.number != 16)
             .collect();
-        ensure!(!points.is_empty(), "there is no such crash point");
+        ensure!(
+            self.binary || !points.is_empty(),
+            "there is no such crash point"
+        );
         let directory = match &self.directory {
             Some(directory) => directory.clone(),
             None => tempfile::Builder::new()
@@ -144,6 +153,27 @@ impl Arguments {
             row(&point.title(), name, &tally, began);
             all.add(tally);
         }
+        if self.binary || (self.point.is_empty() && self.seed.is_none()) {
+            // It takes its time: one seed of it, unless it is asked for.
+            let seeds = if self.binary { seeds } else { 0..1 };
+            for seed in seeds {
+                let began = Instant::now();
+                match binary::run(&world, seed) {
+                    Ok((one, heard)) => {
+                        program_row(name, &one, &heard, began);
+                        all.add(one);
+                    }
+                    Err(error) if self.keep_going => failed.push(format!("{error:#}")),
+                    Err(error) => {
+                        eprintln!(
+                            "{}",
+                            history::tail(&directory.join(format!("0-{seed}/log")))
+                        );
+                        return Err(error);
+                    }
+                }
+            }
+        }
         if all.blocks > 0 {
             println!(
                 "    committed before a kill -9: on the chain {} block(s) after the next start was ready, at most",
@@ -181,6 +211,18 @@ fn header() {
         "unpaid",
         "books = chain",
         "s"
+    );
+}
+
+fn program_row(store: &str, tally: &Tally, heard: &str, began: Instant) {
+    println!(
+        "    tollgate serve, kill -9 at random {store:<8} {} times: {heard}; {} payments charged, {} released, {} lost, {} double, {:.1} s",
+        tally.crashes,
+        tally.charges,
+        tally.released,
+        tally.lost,
+        tally.double,
+        began.elapsed().as_secs_f32()
     );
 }
 

@@ -52,7 +52,10 @@ pub(crate) struct Life {
     /// The seed of the history: payers and requests.
     pub(crate) seed: u64,
     pub(crate) rpc: String,
-    pub(crate) settler: Address,
+    /// The contract that settles, or nothing where the operator's account is paid itself.
+    pub(crate) settler: Option<Address>,
+    /// Who is paid: the contract or the account.
+    pub(crate) pay_to: Address,
     pub(crate) treasury: Address,
     pub(crate) ledger_id: B256,
     pub(crate) place: Place,
@@ -126,7 +129,7 @@ pub(crate) fn market(life: &Life) -> Market {
         token: USD1,
         name: Signer::domain().name().map(str::to_owned),
         version: Signer::domain().version().map(str::to_owned),
-        pay_to: life.settler,
+        pay_to: life.pay_to,
         amount: Amount::from(990_000_000_000_000_000_u64),
         max_timeout: 86_400,
         permit: true,
@@ -135,7 +138,7 @@ pub(crate) fn market(life: &Life) -> Market {
             permit2: PERMIT2,
             upto_proxy: Some(UPTO_PROXY),
             exact_proxy: Some(EXACT_PROXY),
-            facilitator: life.settler,
+            facilitator: life.pay_to,
         }),
     };
     // Credit is not what is tried here: it never stands in the way.
@@ -148,7 +151,7 @@ pub(crate) fn market(life: &Life) -> Market {
         terms,
         domain: Signer::domain(),
         credit,
-        settler: true,
+        settler: life.settler.is_some(),
         treasury: life.treasury,
     }
 }
@@ -207,7 +210,7 @@ async fn sell<S: Store>(life: &Life, store: S) -> anyhow::Result<()> {
     let signer = Signer {
         seed: life.seed,
         domain: Signer::domain(),
-        pay_to: life.settler,
+        pay_to: life.pay_to,
         deadline: life.deadline,
         chain,
     };
@@ -265,7 +268,7 @@ fn worker<S: Store>(
     let wallet: LocalWallet = OPERATOR_KEY.parse().context("the operator's key")?;
     let signer = account(wallet.address());
     let rail = RailConfig {
-        settler: Some(life.settler),
+        settler: life.settler,
         treasury: life.treasury,
         gas_floor: 50_000_000,
         gas_cap: 5_000_000_000,
@@ -274,9 +277,9 @@ fn worker<S: Store>(
         inner: OwnRail::new(chain.clone(), wallet, Arc::clone(clock), rail),
         trigger: Arc::clone(trigger),
     };
-    let mut config = WorkerConfig::new(signer, Some(life.settler), Policy::AtOnce, POLL);
+    let mut config = WorkerConfig::new(signer, life.settler, Policy::AtOnce, POLL);
     // Many batches rather than few.
-    config.queues = 5;
+    config.queues = config.queues.min(5);
     config.payments = 10;
     config.idle = POLL;
     config.resend_after = 1;
