@@ -15,6 +15,9 @@ const LOW: u64 = 10;
 /// in two minutes where its votes are missing (BEP-126).
 const STALLED: u64 = 180;
 
+/// Seconds for which looks may fail before readiness tells.
+const PATIENCE: u64 = 60;
+
 /// What a settlement worker last saw. A handle: clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Health(Arc<RwLock<Report>>);
@@ -24,7 +27,7 @@ pub struct Health(Arc<RwLock<Report>>);
 pub struct Report {
     /// When it looked; 0: never.
     pub at: Timestamp,
-    /// Another worker leads the account: what follows is that one's to tell.
+    /// Another worker leads the account.
     pub standby: bool,
     /// Why nothing new is sent with the account.
     pub halt: Option<Halt>,
@@ -33,7 +36,16 @@ pub struct Report {
     /// The age of the finalized block, in seconds of the chain's time.
     pub finality_age: Option<u64>,
     /// What stood in the way of the last look; it tries again by itself.
-    pub waits: Option<String>,
+    pub waits: Option<Waits>,
+}
+
+/// What stands in the way of settlement.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Waits {
+    /// Since when each look failed.
+    pub since: Timestamp,
+    /// Why the last one did.
+    pub error: String,
 }
 
 /// What the settling account can still pay for.
@@ -91,6 +103,15 @@ impl Health {
                 gas.batches
             ));
         }
+        if let Some(waits) = report.waits
+            && report.at.since(waits.since) >= PATIENCE
+        {
+            return Err(format!(
+                "nothing could be settled for {} s: {}",
+                report.at.since(waits.since),
+                waits.error
+            ));
+        }
         if let Some(age) = report.finality_age.filter(|age| *age > STALLED) {
             return Err(format!(
                 "the chain has finalized nothing for {age} s: charges wait, and credit is used up meanwhile"
@@ -126,7 +147,8 @@ mod tests {
     }
 
     #[test]
-    fn readiness_tells_of_a_halt_of_little_money_and_of_a_chain_that_finalizes_nothing() {
+    fn readiness_tells_of_a_halt_of_little_money_of_looks_that_fail_and_of_a_chain_that_finalizes_nothing()
+     {
         assert!(gas(LOW, 1).ready().is_ok());
         assert!(gas(LOW - 1, 1).ready().unwrap_err().contains("9 more"));
         let stalled = |age| {
@@ -138,6 +160,18 @@ mod tests {
         assert!(stalled(STALLED).ready().is_ok());
         assert!(stalled(STALLED + 1).ready().unwrap_err().contains("181 s"));
         assert!(stalled(STALLED + 1).admits().is_ok(), "serving goes on");
+        let waiting = |at| {
+            with(Report {
+                at: Timestamp(at),
+                waits: Some(Waits {
+                    since: Timestamp(100),
+                    error: "stop and look".to_owned(),
+                }),
+                ..Report::default()
+            })
+        };
+        assert!(waiting(159).ready().is_ok());
+        assert!(waiting(160).ready().unwrap_err().contains("stop and look"));
         let halted = with(Report {
             halt: Some(Halt {
                 reason: "a stranger".to_owned(),

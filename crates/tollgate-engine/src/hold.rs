@@ -103,14 +103,27 @@ impl<S: Store> Hold for EngineHold<S> {
     }
 
     async fn commit(mut self, used: Amount, memo: Option<String>) -> Result<Charge, HoldError> {
-        let open = self.open.take().ok_or(HoldError::Ended)?;
-        let commit = Commit {
+        let (open, commit) = self.charge(used, memo)?;
+        end(&open.store, commit, None, &self.work).await
+    }
+
+    async fn commit_undelivered(
+        mut self,
+        used: Amount,
+        memo: Option<String>,
+    ) -> Result<Charge, HoldError> {
+        // Who can ask for the answer again gets it once the charge is written. Of anybody else nothing is taken for it.
+        let again = self.retention.is_some();
+        let (open, commit) = self.charge(used, memo)?;
+        let give_up = (!again).then_some(Release {
             keys: open.keys,
-            used: Some(used),
-            memo,
-            answer: self.answer.take(),
-        };
-        end(&open.store, commit, &self.work).await
+            reason: ReleaseReason::NothingDelivered,
+        });
+        let charged = end(&open.store, commit, give_up, &self.work).await;
+        charged.map_err(|error| match error {
+            HoldError::Unavailable(error) if again => HoldError::Undecided(error),
+            error => error,
+        })
     }
 
     async fn release(mut self) -> Result<(), HoldError> {
@@ -119,7 +132,25 @@ impl<S: Store> Hold for EngineHold<S> {
             keys: open.keys,
             reason: ReleaseReason::UpstreamFailed,
         };
-        end(&open.store, release, &self.work).await
+        end(&open.store, release, None, &self.work).await
+    }
+}
+
+impl<S: Store> EngineHold<S> {
+    /// What makes this the charge.
+    fn charge(
+        &mut self,
+        used: Amount,
+        memo: Option<String>,
+    ) -> Result<(Open<S>, Commit), HoldError> {
+        let open = self.open.take().ok_or(HoldError::Ended)?;
+        let commit = Commit {
+            keys: open.keys,
+            used: Some(used),
+            memo,
+            answer: self.answer.take(),
+        };
+        Ok((open, commit))
     }
 }
 
@@ -128,33 +159,64 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Ends a payment in a task of its own, so that a caller that goes away cannot stop it half-way. The caller learns of
 /// the first attempt. If the ledger was not there for it, the task goes on: what was delivered is owed, and a payment
-/// that does not end holds its payer's money.
+/// that does not end holds its payer's money. With `give_up` it goes on with that, if the first attempt surely wrote
+/// nothing.
 fn end<S: Store, C: Command + Clone>(
     store: &S,
     command: C,
+    give_up: Option<Release>,
     work: &Arc<Notify>,
 ) -> impl Future<Output = Result<C::Outcome, HoldError>> + Send + use<S, C> {
     let (store, work) = (store.clone(), Arc::clone(work));
     let (sender, first) = oneshot::channel();
     tokio::spawn(async move {
         let outcome = store.transact(command.clone()).await;
-        let mut waits = may_return(&outcome);
+        let waits = may_return(&outcome);
+        let give_up = give_up.filter(|_| !may_be_written(&outcome));
         // Nobody may be there to hear it.
         drop(sender.send(outcome));
-        while waits {
-            tokio::time::sleep(RETRY).await;
-            waits = may_return(&store.transact(command.clone()).await);
+        match give_up {
+            Some(release) if waits => repeat(&store, release).await,
+            _ if waits => repeat(&store, command).await,
+            _ => {}
         }
         work.notify_one();
     });
     async move {
         match first.await {
             Ok(outcome) => outcome.map_err(failed),
-            Err(_) => Err(HoldError::Unavailable(
+            Err(_) => Err(HoldError::Undecided(
                 "the ledger's task was stopped".to_owned(),
             )),
         }
     }
+}
+
+/// Ends a payment that nobody holds: what its last checkpoint says is owed.
+pub(crate) fn abandon<S: Store>(store: &S, keys: PaymentKeys, work: &Arc<Notify>) {
+    let commit = Commit {
+        keys,
+        used: None,
+        memo: None,
+        answer: None,
+    };
+    // The task does it, whoever waits.
+    drop(end(store, commit, None, work));
+}
+
+/// Tries until the ledger takes it, or refuses it.
+async fn repeat<S: Store, C: Command + Clone>(store: &S, command: C) {
+    loop {
+        tokio::time::sleep(RETRY).await;
+        if !may_return(&store.transact(command.clone()).await) {
+            return;
+        }
+    }
+}
+
+/// Whether a step that failed may have been written all the same.
+const fn may_be_written<T>(outcome: &Result<T, StoreError>) -> bool {
+    matches!(outcome, Err(StoreError::Unavailable(Outage::Unknown)))
 }
 
 /// Whether a step failed for a reason that passes.
@@ -168,6 +230,7 @@ const fn may_return<T>(outcome: &Result<T, StoreError>) -> bool {
 fn failed(error: StoreError) -> HoldError {
     match error {
         StoreError::Refused(Refusal::Overtaken | Refusal::Missing(_)) => HoldError::Ended,
+        StoreError::Unavailable(Outage::Unknown) => HoldError::Undecided(error.to_string()),
         error => HoldError::Unavailable(error.to_string()),
     }
 }
@@ -177,17 +240,10 @@ impl<S: Store> Drop for EngineHold<S> {
         let Some(Open { store, keys }) = self.open.take() else {
             return;
         };
-        // Not ended: its task was stopped. What its last checkpoint says is owed; a payment that no runtime
-        // can end here is ended at the next start, by its epoch.
+        // Not ended: its task was stopped. A payment that no runtime can end here is ended at the next start, by its
+        // epoch.
         if tokio::runtime::Handle::try_current().is_ok() {
-            let commit = Commit {
-                keys,
-                used: None,
-                memo: None,
-                answer: None,
-            };
-            // The task does it, whoever waits.
-            drop(end(&store, commit, &self.work));
+            abandon(&store, keys, &self.work);
         }
     }
 }

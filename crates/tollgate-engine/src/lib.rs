@@ -19,6 +19,7 @@ mod ids;
 mod market;
 mod payees;
 mod policy;
+mod prices;
 mod rail;
 mod reconcile;
 mod recover;
@@ -33,7 +34,7 @@ mod worker;
 
 pub use audit::{ChainAuditError, Invariant, PAID_OFF, Report as AuditReport, audit, audit_chain};
 pub use facilitate::{Desk, DeskConfig};
-pub use health::{GasMoney, Health, Report};
+pub use health::{GasMoney, Health, Report, Waits};
 pub use hold::EngineHold;
 pub use ids::Ids;
 pub use market::{Market, Markets};

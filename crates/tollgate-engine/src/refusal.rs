@@ -5,7 +5,7 @@ use tollgate_payment::{
     FundsBound, Refusal,
     port::{AdmitError, VerifyError},
 };
-use tollgate_x402::{Authorization, ErrorCode, Exact};
+use tollgate_x402::{Authorization, ErrorCode, Exact, MatchError};
 
 /// What a refusal of the ledger's means to the payer.
 pub(crate) fn explain(refusal: &Refusal, authorization: &Authorization) -> AdmitError {
@@ -69,6 +69,16 @@ pub(crate) fn in_flight(authorization: &Authorization) -> AdmitError {
     }
 }
 
+/// The allowance stays good: the payer is to know what it pays from now on.
+pub(crate) fn repriced(authorization: &Authorization) -> AdmitError {
+    AdmitError {
+        code: ErrorCode::PriceChanged,
+        message: "the prices are others than when this allowance was last used".to_owned(),
+        retry_after: None,
+        payer: Some(authorization.owner()),
+    }
+}
+
 /// A nonce is burned here even where nothing was charged: else whoever hangs up early is served again and again.
 pub(crate) fn used_up(authorization: &Authorization) -> AdmitError {
     AdmitError {
@@ -123,5 +133,14 @@ pub(crate) const fn short_code(authorization: &Authorization, bound: FundsBound)
             FundsBound::Authorization,
         ) => ErrorCode::Permit2Amount,
         (Authorization::Exact(Exact::Eip3009(_)), _) => ErrorCode::Eip3009Balance,
+    }
+}
+
+/// How surely a mismatch is of the entry that the client meant.
+pub(crate) const fn meant(error: MatchError) -> u8 {
+    match error {
+        MatchError::Scheme | MatchError::Network | MatchError::Echo => 0,
+        MatchError::Kind(_) => 1,
+        _ => 2,
     }
 }

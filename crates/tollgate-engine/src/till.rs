@@ -12,8 +12,8 @@ use tollgate_ledger::{CurrentRun, Outage, Store, StoreError};
 use tollgate_payment::{
     Ask, AuthorizationKey, Command as _, ExposureKey, FundsBound, IdentifierKey, Menu, Offer,
     OwnerKey, PaymentKeys, Pricing, Refusal, RequestBinding, Retention, Terms,
-    command::{Funds, Naming, Notice, Reserve, Voided},
-    port::{Admission, AdmitError, Admitted, Kept, Replay, Till, Verifier, VerifyError},
+    command::{Naming, Reserve},
+    port::{Admission, AdmitError, Admitted, Kept, Replay, Till, Verifier},
 };
 use tollgate_x402::{
     Address, Authorization, Clock, ErrorCode, Exact, Extensions, Identifier, MatchError, PaymentId,
@@ -22,12 +22,16 @@ use tollgate_x402::{
 
 use crate::{
     health::Health,
-    hold::EngineHold,
+    hold::{EngineHold, abandon},
     ids::Ids,
     market::{Market, Markets},
-    refusal::{explain, in_flight, refused, signature_code, unrecorded, unverified, used_up},
+    prices::Prices,
+    refusal::{
+        explain, in_flight, meant, refused, repriced, signature_code, unrecorded, unverified,
+        used_up,
+    },
     replay::{self, Earlier},
-    watch::Watch,
+    watch::{self, Watch},
 };
 
 /// The seller's till over a store and a reader of the chain. A handle: clones are the same till.
@@ -70,6 +74,7 @@ struct Inner<S, V> {
     health: OnceLock<Health>,
     /// Seconds between looks at the payer of a long stream.
     recheck: OnceLock<u64>,
+    prices: OnceLock<Prices>,
 }
 
 impl<S, V> fmt::Debug for Cashier<S, V> {
@@ -113,6 +118,7 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
             menu,
             health: OnceLock::new(),
             recheck: OnceLock::new(),
+            prices: OnceLock::new(),
         };
         Self {
             inner: Arc::new(inner),
@@ -134,6 +140,16 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
     pub fn with_recheck(self, seconds: u64) -> Self {
         // The first is the one that counts.
         let _ = self.inner.recheck.set(seconds);
+        self
+    }
+
+    /// The same, which sells at these prices: any text that is another where one of them is. Who used an allowance at others
+    /// is answered once with the offer of now ([`ErrorCode::PriceChanged`]), and served when it comes again; the ledger
+    /// remembers who was told.
+    #[must_use]
+    pub fn with_prices(self, prices: &str) -> Self {
+        // The first is the one that counts.
+        let _ = self.inner.prices.set(Prices::new(prices));
         self
     }
 
@@ -299,7 +315,14 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
             if this.inner.config.run.get().map(|run| run.epoch) != Some(reserve.epoch) {
                 return Err(Outage::RunEnded.into());
             }
-            let executed = store.execute(reserve).await?;
+            let executed = match store.execute(reserve).await {
+                Err(StoreError::Unavailable(Outage::Unknown)) => {
+                    // If it is there, nobody holds it.
+                    abandon(&store, keys, &this.inner.work);
+                    return Err(Outage::Unknown.into());
+                }
+                executed => executed?,
+            };
             let admitted = Admitted {
                 id: keys.id,
                 payer: keys.owner.owner,
@@ -325,34 +348,13 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
         let clock = Arc::clone(&self.inner.clock);
         Some(Watch::new(every, clock, move || {
             let (this, authorization) = (this.clone(), authorization.clone());
-            async move { this.look_again(keys, &authorization).await }
-        }))
-    }
-
-    /// Looks at the money of a payer that is being served. What is found of its balance and allowance goes to the books,
-    /// where the next step of each of its streams sees it; what is said against the authorization itself comes back.
-    async fn look_again(&self, keys: PaymentKeys, authorization: &Authorization) -> Option<Voided> {
-        match self.inner.verifier.funds(authorization).await {
-            Ok(funds) => {
-                self.notice(keys, funds).await;
-                None
+            async move {
+                let Inner {
+                    store, verifier, ..
+                } = this.inner.as_ref();
+                watch::look_again(store, verifier, keys, &authorization).await
             }
-            Err(VerifyError::Refused { message, .. }) => Some(Voided::Refused(message)),
-            // Who cannot be seen is not judged.
-            Err(VerifyError::Unavailable(_)) => None,
-        }
-    }
-
-    /// Keeps what was read of a payer that is being served.
-    async fn notice(&self, keys: PaymentKeys, funds: Funds) {
-        let notice = Notice {
-            owner: keys.owner,
-            spender: keys.spender_key(),
-            funds,
-        };
-        if let Err(error) = self.inner.store.execute(notice).await {
-            tracing::debug!(%error, "what was read of a payer was not noted");
-        }
+        }))
     }
 
     /// Admits an authorization whose signature is known to be good: what [`Till::admit`] does after it has matched the
@@ -408,13 +410,34 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
         unfit: Option<AdmitError>,
         version: u8,
     ) -> Result<Admission<EngineHold<S>>, AdmitError> {
-        match unfit.or_else(|| self.closed(&reserve)) {
-            None => self.lend(reserve, version).await,
-            Some(error) => match self.known(&reserve, version).await? {
-                None => Err(error),
-                Some(replay) => Ok(Admission::Replay(replay)),
-            },
+        let (store, prices) = (&self.inner.store, self.inner.prices.get());
+        let used = reserve.keys.authorization;
+        let failed = |error| unrecorded(&error, &reserve.authorization);
+        let refused = unfit.or_else(|| self.closed(&reserve));
+        let changed = match (&refused, prices) {
+            (None, Some(prices)) => prices.changed(store, used).await.map_err(failed)?,
+            _ => false,
+        };
+        if (refused.is_some() || changed)
+            && let Some(replay) = self.known(&reserve, version).await?
+        {
+            return Ok(Admission::Replay(replay));
         }
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        if let Some(prices) = prices.filter(|_| changed)
+            && prices.tell(store, used).await.map_err(failed)?
+        {
+            return Err(repriced(&reserve.authorization));
+        }
+        let admitted = self.lend(reserve, version).await;
+        if let (Ok(Admission::New(_)), Some(prices)) = (&admitted, prices)
+            && let Err(error) = prices.tell(store, used).await
+        {
+            tracing::debug!(%error, "the prices of an allowance were not noted");
+        }
+        admitted
     }
 
     /// What the same request was answered, if it was admitted before and something was charged or answered. Nothing is
@@ -489,7 +512,7 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
                     }
                     if let Some(funds) = reserve.funds.take() {
                         // Of no use for this request; the payer may have others, which are being served.
-                        self.notice(reserve.keys, funds).await;
+                        watch::notice(&self.inner.store, reserve.keys, funds).await;
                     }
                     return Err(explain(&refusal, &reserve.authorization));
                 }
@@ -571,15 +594,6 @@ fn again(status: PaymentStatus, version: u8, answer: Kept) -> Box<Replay> {
         version,
         answer,
     })
-}
-
-/// How surely a mismatch is of the entry that the client meant.
-const fn meant(error: MatchError) -> u8 {
-    match error {
-        MatchError::Scheme | MatchError::Network | MatchError::Echo => 0,
-        MatchError::Kind(_) => 1,
-        _ => 2,
-    }
 }
 
 /// How often a request is looked at again, of which something changed between two looks.

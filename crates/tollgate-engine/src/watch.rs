@@ -7,8 +7,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tollgate_payment::command::Voided;
-use tollgate_x402::{Clock, Timestamp};
+use tollgate_ledger::Store;
+use tollgate_payment::{
+    PaymentKeys,
+    command::{Funds, Notice, Voided},
+    port::{Verifier, VerifyError},
+};
+use tollgate_x402::{Authorization, Clock, Timestamp};
 
 type Look = dyn Fn() -> Pin<Box<dyn Future<Output = Option<Voided>> + Send>> + Send + Sync;
 
@@ -74,4 +79,35 @@ impl Watch {
 
 fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Looks at the money of a payer that is being served. What is found of its balance and allowance goes to the books,
+/// where the next step of each of its streams sees it; what is said against the authorization itself comes back.
+pub(crate) async fn look_again<S: Store, V: Verifier>(
+    store: &S,
+    verifier: &V,
+    keys: PaymentKeys,
+    authorization: &Authorization,
+) -> Option<Voided> {
+    match verifier.funds(authorization).await {
+        Ok(funds) => {
+            notice(store, keys, funds).await;
+            None
+        }
+        Err(VerifyError::Refused { message, .. }) => Some(Voided::Refused(message)),
+        // Who cannot be seen is not judged.
+        Err(VerifyError::Unavailable(_)) => None,
+    }
+}
+
+/// Keeps what was read of a payer that is being served.
+pub(crate) async fn notice<S: Store>(store: &S, keys: PaymentKeys, funds: Funds) {
+    let notice = Notice {
+        owner: keys.owner,
+        spender: keys.spender_key(),
+        funds,
+    };
+    if let Err(error) = store.execute(notice).await {
+        tracing::debug!(%error, "what was read of a payer was not noted");
+    }
 }

@@ -468,6 +468,33 @@ async fn no_more_is_paid_for_gas_than_what_is_settled_is_worth() {
 }
 
 #[tokio::test]
+async fn dust_that_holds_other_charges_up_may_cost_what_they_are_worth() {
+    let world = World::new(Backend::devchain().await, Setup::default()).await;
+    let worth = Worth {
+        wei: U256::from(DOLLAR),
+        units: U256::from(600 * DOLLAR),
+    };
+    let token = tollgate_contracts::tokens::USD1;
+    let mut worker = world.worker_over(world.own_rail().with_worth(token, worth));
+    let offer = world.metered(dollars(10));
+    let dust = world.allowance(PAYER, dollars(99), 0).await;
+    let dust = world.pay(&offer, &dust, Amount::from(1_000_u64)).await;
+    // A node takes it and forgets it, and prices rise above the floor.
+    world.chain.faults().drop_transactions(1);
+    worker.tick().await.unwrap();
+    world.chain.faults().min_gas_price(80_000_000);
+    let other = world.allowance(PAYER + 1, dollars(99), 0).await;
+    let other = world.pay(&offer, &other, dollars(10)).await;
+    for _ in 0..20 {
+        drop(worker.tick().await);
+        world.pass(5).await;
+    }
+    for id in [dust, other] {
+        assert_eq!(world.state(id).await, PaymentState::Final);
+    }
+}
+
+#[tokio::test]
 async fn a_deadline_that_is_near_comes_before_everything() {
     let world = World::new(Backend::devchain().await, Setup::default()).await;
     let offer = world.metered(dollars(10));

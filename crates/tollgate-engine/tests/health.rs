@@ -14,7 +14,7 @@ use std::{
 use common::*;
 use tollgate_bsc::Call;
 use tollgate_devchain::DEV_ACCOUNTS;
-use tollgate_engine::{Cashier, CashierConfig, ChainVerifier, WorkerError};
+use tollgate_engine::{Cashier, CashierConfig, ChainVerifier, Worker, WorkerError};
 use tollgate_ledger::{CurrentRun, RUN_LEASE, Run};
 use tollgate_payment::Retention;
 use tollgate_x402::{Bytes, ErrorCode, PaymentId, PaymentState, U256};
@@ -149,4 +149,29 @@ async fn a_gateway_whose_lease_has_passed_without_a_sign_of_life_admits_nothing(
     assert_eq!(admit().await, Err(ErrorCode::LedgerUnavailable));
     current.renew(run, current.now());
     assert_eq!(admit().await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_gateway_that_waits_for_its_turn_to_settle_stops_lending_with_the_one_that_settles() {
+    let mut world = World::new(Backend::devchain().await, Setup::default()).await;
+    world.tick().await;
+    let market = world.markets.iter().next().unwrap();
+    let mut config = worker_config(&world.setup, market, OPERATOR);
+    config.sole = false;
+    let rail = rail(&world.reader, &world.clock, market, OPERATOR);
+    let (store, clock) = (world.store.clone(), world.clock.clone());
+    let mut standby = Worker::new(store, rail, clock, config, world.work.clone());
+    assert!(standby.tick().await.unwrap().standby);
+    world.till = world.till.clone().with_health(standby.health());
+    let signed = world.allowance(PAYER, dollars(99), 0).await;
+    let offer = world.metered(dollars(10));
+    world.admit(&offer, &signed).await.unwrap();
+    let operator = DEV_ACCOUNTS[OPERATOR].address;
+    world.chain.set_bnb(operator, U256::ZERO).await;
+    world.pass(11).await;
+    drop(world.worker.tick().await);
+    assert!(standby.tick().await.unwrap().standby);
+    assert!(standby.health().ready().unwrap_err().contains("BNB"));
+    let refused = world.admit(&offer, &signed).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::ChainUnavailable);
 }

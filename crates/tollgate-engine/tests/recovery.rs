@@ -359,6 +359,30 @@ async fn a_charge_that_the_ledger_could_not_take_is_taken_when_it_can() {
 }
 
 #[tokio::test]
+async fn an_answer_that_was_withheld_is_charged_later_only_to_who_can_ask_for_it_again() {
+    let world = World::new(Backend::devchain().await, Setup::default()).await;
+    world.approve_permit2(PAYER, U256::MAX).await;
+    let offer = world.metered(dollars(10));
+    let allowance = world.allowance(PAYER, dollars(99), 0).await;
+    let once = world.once(PAYER, dollars(10), 1).await;
+    let full = || Some(Outage::Full("a test".to_owned()));
+    for (signed, charged) in [(&allowance, false), (&once, true)] {
+        let hold = world.admit(&offer, signed).await.unwrap();
+        let id = hold.id();
+        world.store.interrupt(full());
+        let refused = hold.commit_undelivered(dollars(5), None).await.unwrap_err();
+        assert_eq!(matches!(refused, HoldError::Undecided(_)), charged);
+        assert_eq!(matches!(refused, HoldError::Unavailable(_)), !charged);
+        world.store.interrupt(None);
+        let told = tokio::time::timeout(Duration::from_secs(30), world.work.notified());
+        told.await.unwrap();
+        let payment = world.store.payment(id).await.unwrap().unwrap();
+        let due = matches!(payment.state, tollgate_payment::PaymentState::Due { .. });
+        assert_eq!((due, payment.charge == dollars(5)), (charged, charged));
+    }
+}
+
+#[tokio::test]
 async fn a_caller_that_goes_away_while_the_ledger_works_leaves_nothing_held() {
     let world = World::new(Backend::devchain().await, Setup::default()).await;
     let directory = tempfile::tempdir().unwrap();

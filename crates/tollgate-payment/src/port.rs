@@ -4,8 +4,11 @@
 //! whose class steers the machine; *unknown* is a value, never an error.
 
 use core::future::Future;
+use std::collections::BTreeMap;
 
-use tollgate_x402::{Amount, Authorization, ErrorCode, PaymentId, PaymentPayload, PaymentStatus};
+use tollgate_x402::{
+    Address, Amount, Authorization, ErrorCode, PaymentId, PaymentPayload, PaymentStatus,
+};
 
 use crate::{
     command::{Answer, Charge, Fate, Funds, ItemFate, Told, Voided},
@@ -49,6 +52,19 @@ pub trait Rail: Send + Sync + 'static {
         nonce: u64,
         above: Option<u128>,
     ) -> impl Future<Output = Result<Instruction, RailError>> + Send;
+
+    /// The next transaction of a batch whose nonce is the first that is not used, priced above `above`. Everything behind
+    /// waits for it: it may cost what they are worth as well, by token in atomic units. Nothing is sent.
+    fn replace(
+        &self,
+        batch: &BatchRow,
+        nonce: u64,
+        above: u128,
+        behind: &BTreeMap<Address, Amount>,
+    ) -> impl Future<Output = Result<Instruction, RailError>> + Send {
+        let _ = behind;
+        self.prepare(batch, nonce, Some(above))
+    }
 
     /// Sends what was stored. Sending twice is harmless.
     fn submit(&self, stored: &Instruction) -> impl Future<Output = Submission> + Send;
@@ -258,6 +274,20 @@ pub trait Hold: Send + 'static {
         memo: Option<String>,
     ) -> impl Future<Output = Result<Charge, HoldError>> + Send;
 
+    /// The same for an answer that nobody has a byte of: it is delivered if the charge is written. Where it is not, nothing
+    /// is charged later ([`HoldError::Unavailable`]), unless the same request can ask for its answer again or nobody knows
+    /// what was written ([`HoldError::Undecided`]).
+    fn commit_undelivered(
+        self,
+        used: Amount,
+        memo: Option<String>,
+    ) -> impl Future<Output = Result<Charge, HoldError>> + Send
+    where
+        Self: Sized,
+    {
+        self.commit(used, memo)
+    }
+
     /// Ends the payment without a charge, before anything was delivered.
     fn release(self) -> impl Future<Output = Result<(), HoldError>> + Send;
 }
@@ -301,6 +331,9 @@ pub enum HoldError {
     /// The store did not take it: deliver nothing more.
     #[error("the ledger cannot be written: {0}")]
     Unavailable(String),
+    /// The charge of an answer that was not delivered is not written, and may be later.
+    #[error("it is not known whether the charge is written: {0}")]
+    Undecided(String),
     /// The payment was ended elsewhere.
     #[error("the payment was ended elsewhere")]
     Ended,

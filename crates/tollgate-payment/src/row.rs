@@ -165,6 +165,9 @@ pub struct AuthorizationRow {
     pub payment: Option<PaymentId>,
     /// When it was first seen.
     pub created: Timestamp,
+    /// For an allowance: the digest of the prices that its payer was last told, or paid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prices: Option<B256>,
 }
 
 /// Where a payment stands.
@@ -212,7 +215,7 @@ pub enum PaymentState {
 pub enum ReleaseReason {
     /// The upstream failed before anything was delivered.
     UpstreamFailed,
-    /// Nothing was delivered before the caller left.
+    /// Nothing was delivered: the caller left before, or the charge could not be written.
     NothingDelivered,
     /// The gateway died before a checkpoint.
     GatewayDied,

@@ -187,3 +187,18 @@ fn a_reading_of_the_second_in_which_a_settlement_became_final_may_not_have_it() 
         "{refused:?}"
     );
 }
+
+#[test]
+fn a_reading_by_a_clock_that_is_fast_is_good_for_no_longer_than_any_other() {
+    let mut world = World::new();
+    let view_age = Credit::for_dollar(Amount::from(1_000_000u64)).view_age;
+    let fast = world.read(10, 1_000).map(|funds| Funds {
+        at: world.now.plus(120),
+        ..funds
+    });
+    world.ask(fast).unwrap();
+    world.now = world.now.plus(view_age);
+    world.ask(None).unwrap();
+    world.now = world.now.plus(1);
+    assert_eq!(world.ask(None).unwrap_err(), Refusal::FundsNeeded);
+}

@@ -16,7 +16,7 @@ use tollgate_payment::{
     command::Fate,
     port::{Pulse, Rail, RailError, Rehearsal, Trace},
 };
-use tollgate_x402::{Address, Bytes, Clock, Exact, U256};
+use tollgate_x402::{Address, Amount, Bytes, Clock, Exact, U256};
 
 pub use self::price::Worth;
 
@@ -166,12 +166,14 @@ impl<W: Wallet> OwnRail<W> {
     }
 }
 
-impl<W: Wallet + 'static> Rail for OwnRail<W> {
-    async fn prepare(
+impl<W: Wallet + 'static> OwnRail<W> {
+    /// Signs a batch's transaction, at a price that what is at stake is worth.
+    async fn instruct(
         &self,
         batch: &BatchRow,
         nonce: u64,
         above: Option<u128>,
+        behind: &BTreeMap<Address, Amount>,
     ) -> Result<Instruction, RailError> {
         self.check(batch)?;
         if batch.signer.operator != self.wallet.address() {
@@ -180,10 +182,31 @@ impl<W: Wallet + 'static> Rail for OwnRail<W> {
             ));
         }
         let call = self.call(batch)?;
-        let most = self.most_price(batch, call.gas_limit);
+        let most = self.most_price(batch, behind, call.gas_limit);
         let gas_price = self.price(above, most).await?;
         let transaction = call.into_transaction(self.chain.id(), nonce, gas_price);
         self.sign(transaction, false).await
+    }
+}
+
+impl<W: Wallet + 'static> Rail for OwnRail<W> {
+    async fn prepare(
+        &self,
+        batch: &BatchRow,
+        nonce: u64,
+        above: Option<u128>,
+    ) -> Result<Instruction, RailError> {
+        self.instruct(batch, nonce, above, &BTreeMap::new()).await
+    }
+
+    async fn replace(
+        &self,
+        batch: &BatchRow,
+        nonce: u64,
+        above: u128,
+        behind: &BTreeMap<Address, Amount>,
+    ) -> Result<Instruction, RailError> {
+        self.instruct(batch, nonce, Some(above), behind).await
     }
 
     async fn void(

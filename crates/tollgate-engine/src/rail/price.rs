@@ -1,8 +1,10 @@
 //! What a transaction may cost.
 
+use std::collections::BTreeMap;
+
 use tollgate_eip712::Wallet;
 use tollgate_payment::{BatchRow, port::RailError};
-use tollgate_x402::U256;
+use tollgate_x402::{Address, Amount, U256};
 
 use super::{OwnRail, unavailable};
 
@@ -45,13 +47,26 @@ impl<W: Wallet> OwnRail<W> {
         Ok(price)
     }
 
-    /// The most that a batch may cost, in wei a unit of gas: the cap, and what is at stake, but never less than the floor.
-    pub(super) fn most_price(&self, batch: &BatchRow, gas_limit: u64) -> u128 {
-        let stake = batch.items.iter().try_fold(U256::ZERO, |sum, item| {
-            let worth = self.worth.get(&item.owner().token)?;
-            let wei = item.amount().get().checked_mul(worth.wei)?;
-            sum.checked_add(wei.checked_div(worth.units)?)
-        });
+    /// The most that a batch may cost, in wei a unit of gas: the cap, and what is at stake with it and `behind` it, but
+    /// never less than the floor.
+    pub(super) fn most_price(
+        &self,
+        batch: &BatchRow,
+        behind: &BTreeMap<Address, Amount>,
+        gas_limit: u64,
+    ) -> u128 {
+        let items = batch
+            .items
+            .iter()
+            .map(|item| (item.owner().token, item.amount()));
+        let behind = behind.iter().map(|(token, amount)| (*token, *amount));
+        let stake = items
+            .chain(behind)
+            .try_fold(U256::ZERO, |sum, (token, amount)| {
+                let worth = self.worth.get(&token)?;
+                let wei = amount.get().checked_mul(worth.wei)?;
+                sum.checked_add(wei.checked_div(worth.units)?)
+            });
         let least = self.config.gas_floor.min(self.config.gas_cap);
         match stake.and_then(|stake| stake.checked_div(U256::from(gas_limit))) {
             Some(price) => price

@@ -1,12 +1,14 @@
 //! Following what is undecided: sent, sent again, replaced, concluded.
 
+use std::collections::BTreeMap;
+
 use tollgate_ledger::{Store, StoreError};
 use tollgate_payment::{
     BatchRow, BatchState, Instruction, PaymentState, Refusal, RowKey, Submission,
     command::{Conclude, Fate, Included, ItemFate, Seal, Submitted},
     port::{Rail, RailError, Rehearsal, Trace},
 };
-use tollgate_x402::{Address, Clock, Timestamp};
+use tollgate_x402::{Address, Amount, Clock, Timestamp};
 
 use super::{Worker, WorkerError};
 
@@ -175,15 +177,16 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
                 // No node will ever take it, and every later nonce waits for this one.
                 self.rail.void(batch, last.nonce, last.gas_price).await
             } else {
-                let above = Some(last.gas_price);
-                self.rail.prepare(batch, last.nonce, above).await
+                let behind = self.behind(last.nonce).await?;
+                let above = last.gas_price;
+                self.rail.replace(batch, last.nonce, above, &behind).await
             };
             match replacement {
                 Ok(instruction) => {
                     let sealed = self.seal(batch, instruction).await?;
                     return self.submit(&sealed).await;
                 }
-                // At the price cap: the last bytes go on being offered.
+                // At the most that it and what waits for it are worth: the last bytes go on being offered.
                 Err(error) => tracing::warn!(%error, "a settlement cannot be replaced"),
             }
         }
@@ -192,6 +195,27 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
         } else {
             Ok(())
         }
+    }
+
+    /// What waits for a nonce of the account: later batches, and what is due. By token, in atomic units.
+    async fn behind(&self, nonce: u64) -> Result<BTreeMap<Address, Amount>, StoreError> {
+        let mut behind = BTreeMap::<Address, Amount>::new();
+        let mut add = |token, amount| {
+            let sum = behind.entry(token).or_default();
+            *sum = sum.saturating_add(amount);
+        };
+        for batch in self.store.undecided().await? {
+            let later = batch.nonce().is_none_or(|later| later > nonce);
+            if later && batch.signer == self.config.signer {
+                for item in &batch.items {
+                    add(item.owner().token, item.amount());
+                }
+            }
+        }
+        for queue in self.store.queues().await? {
+            add(queue.owner.token, queue.sum);
+        }
+        Ok(behind)
     }
 
     /// Signs a claimed batch, stores it, and sends it.

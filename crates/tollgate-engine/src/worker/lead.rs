@@ -18,7 +18,6 @@ const ABANDONED_AFTER: u64 = 60;
 pub(super) struct Led {
     pub(super) term: u64,
     pub(super) next_nonce: u64,
-    pub(super) halt: Option<Halt>,
     /// When the lease was last renewed, by this process's clock: the ledger decides by its own.
     renewed: Timestamp,
 }
@@ -44,6 +43,7 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             }
             found => found?,
         };
+        self.halt.clone_from(&found.halt);
         let Some(term) = found.term_of(self.holder) else {
             if before.is_some() {
                 tracing::warn!(lease = ?found.lease, "another worker leads the account now");
@@ -53,7 +53,6 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
         self.led = Some(Led {
             term,
             next_nonce: found.next_nonce,
-            halt: found.halt,
             renewed: now,
         });
         if before.is_none_or(|before| before.term != term) {
@@ -123,8 +122,8 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
     /// Tells that an account is stopped.
     pub(super) fn halted(&mut self, signer: SignerKey, halt: Halt) {
         tracing::error!(operator = %signer.operator, reason = %halt.reason, "nothing is sent with the account until a person has looked");
-        if let Some(led) = self.led.as_mut().filter(|_| signer == self.config.signer) {
-            led.halt = Some(halt);
+        if signer == self.config.signer {
+            self.halt = Some(halt);
         }
     }
 

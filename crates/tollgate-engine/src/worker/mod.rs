@@ -115,6 +115,8 @@ pub struct Worker<S, R, C> {
     /// This worker's name in leases.
     holder: u128,
     led: Option<Led>,
+    /// Why nothing new is signed with the account, as far as is known.
+    halt: Option<Halt>,
     resting: BTreeMap<Address, Rest>,
     /// The first of the account's nonces that no block has: those after it wait for it.
     first: Option<u64>,
@@ -168,6 +170,7 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             work,
             holder: ids.draw(),
             led: None,
+            halt: None,
             resting: BTreeMap::new(),
             first: None,
             health: Health::default(),
@@ -253,6 +256,8 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             Ok(true) => None,
             Ok(false) => {
                 progress.standby = true;
+                // Whoever settles: this gateway lends as well.
+                self.feel().await?;
                 return Ok(progress);
             }
             Err(error) => Some(error),
@@ -287,11 +292,11 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             waiting.extend(batch.items.iter().map(BatchItem::owner));
             progress.undecided = progress.undecided.saturating_add(1);
         }
+        self.feel().await?;
         if let Some(error) = failed {
             return Err(error);
         }
-        self.feel().await?;
-        if let Some(halt) = self.led.as_ref().and_then(|led| led.halt.clone()) {
+        if let Some(halt) = self.halt.clone() {
             return Err(WorkerError::Halted(halt));
         }
         // A node takes only so many transactions of one account ahead of the chain.

@@ -5,7 +5,7 @@ use tollgate_payment::port::Rail;
 use tollgate_x402::Clock;
 
 use super::{Progress, Worker, WorkerError};
-use crate::health::GasMoney;
+use crate::health::{GasMoney, Waits};
 
 /// Seconds between looks.
 const EVERY: u64 = 10;
@@ -49,12 +49,13 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             report.standby = done.as_ref().is_ok_and(|progress| progress.standby);
             report.halt = match done {
                 Err(WorkerError::Halted(halt)) => Some(halt.clone()),
-                _ => self.led.as_ref().and_then(|led| led.halt.clone()),
+                _ => self.halt.clone(),
             };
-            report.waits = done.as_ref().err().map(ToString::to_string);
-            if report.standby {
-                (report.gas, report.finality_age) = (None, None);
-            }
+            report.waits = done.as_ref().err().map(|error| {
+                let since = report.waits.take().map_or(now, |waits| waits.since);
+                let error = error.to_string();
+                Waits { since, error }
+            });
         });
     }
 }

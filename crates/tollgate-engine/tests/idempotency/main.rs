@@ -44,6 +44,7 @@ over_every_store! {
     sixty_four_requests_of_one_name_at_once_are_served_once
     an_exact_payment_gets_its_answer_after_its_price_has_changed_and_nothing_else
     what_was_paid_for_is_answered_while_the_settling_account_has_no_gas_money
+    a_payer_whose_allowance_was_used_at_other_prices_is_told_once_and_then_served
 }
 
 fn code<H>(got: Result<Admission<H>, tollgate_payment::port::AdmitError>) -> ErrorCode {
@@ -421,4 +422,43 @@ async fn what_was_paid_for_is_answered_while_the_settling_account_has_no_gas_mon
         assert_eq!(refused, ErrorCode::ChainUnavailable);
     }
     assert_eq!(shop.charged().await, [10, 20]);
+}
+
+async fn a_payer_whose_allowance_was_used_at_other_prices_is_told_once_and_then_served<P: Place>(
+    mut shop: Shop<P>,
+) {
+    let (allowance, once) = (shop.allowance().await, shop.once(1).await);
+    shop.serve(shop.ask(&allowance, Some("a"), 1).await, 10, "a")
+        .await;
+    shop.serve(shop.ask(&allowance, None, 2).await, 10, "b")
+        .await;
+    // At the same prices a restart changes nothing.
+    shop.start().await;
+    shop.serve(shop.ask(&allowance, None, 3).await, 10, "c")
+        .await;
+    shop.price = 2_000;
+    shop.start().await;
+    // An answer that was paid for comes all the same, and is no occasion to tell of prices.
+    assert_eq!(
+        answer(shop.ask(&allowance, Some("a"), 1).await),
+        (units(10), whole("a for 10"))
+    );
+    let asked = shop.asked.load(Ordering::SeqCst);
+    assert_eq!(
+        code(shop.ask(&allowance, None, 4).await),
+        ErrorCode::PriceChanged
+    );
+    assert_eq!(shop.asked.load(Ordering::SeqCst), asked, "of the chain");
+    // The same header again, and again after another restart.
+    shop.serve(shop.ask(&allowance, None, 4).await, 20, "d")
+        .await;
+    shop.start().await;
+    shop.serve(shop.ask(&allowance, None, 5).await, 20, "e")
+        .await;
+    // What is signed now was offered at the prices of now.
+    shop.serve(shop.ask(&once, None, 6).await, 20, "f").await;
+    shop.pass(1);
+    let fresh = shop.allowance().await;
+    shop.serve(shop.ask(&fresh, None, 7).await, 20, "g").await;
+    assert_eq!(shop.charged().await, [10, 10, 10, 20, 20, 20, 20]);
 }

@@ -195,6 +195,7 @@ impl<P: Place> Shop<P> {
         let verifier = Rich(Arc::clone(&self.asked), self.clock.clone());
         let clock = Arc::new(self.clock.clone());
         let till = Cashier::new(store.clone(), verifier, clock, config, Arc::default());
+        let till = till.with_prices(&self.price.to_string());
         self.parts = Some(Parts { store, till });
     }
 

@@ -34,20 +34,21 @@ impl Command for Notice {
             .collect()
     }
 
-    fn decide(&self, rows: &Rows, _now: Timestamp) -> Result<Decision<bool>, Refusal> {
+    fn decide(&self, rows: &Rows, now: Timestamp) -> Result<Decision<bool>, Refusal> {
+        let funds = &self.funds.by(now);
         let mut writes = Vec::new();
         let owner = rows.owner(&self.owner).filter(|owner| owner.in_flight > 0);
         if let Some(mut owner) = owner.cloned() {
             let settled = owner.settled;
-            if owner.learn(&self.funds) {
+            if owner.learn(funds) {
                 writes.push(Row::Owner(owner));
             }
             let spender = self.spender.as_ref().and_then(|key| rows.spender(key));
             if let Some(mut spender) = spender.cloned() {
                 let due = spender.due;
-                let learned = match (&mut spender.limit, &self.funds.spender) {
+                let learned = match (&mut spender.limit, &funds.spender) {
                     (Limit::Seen(view), SpenderFunds::Seen { allowance }) => {
-                        View::learn(view, *allowance, &self.funds, settled)
+                        View::learn(view, *allowance, funds, settled)
                     }
                     (
                         Limit::Counter(counter),

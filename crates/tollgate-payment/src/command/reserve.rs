@@ -29,6 +29,16 @@ pub struct Funds {
     pub spender: SpenderFunds,
 }
 
+impl Funds {
+    /// The same, read at this moment at the latest: moments are the store's, and another clock may be fast.
+    pub(super) fn by(&self, now: Timestamp) -> Self {
+        Self {
+            at: self.at.min(now),
+            ..self.clone()
+        }
+    }
+}
+
 /// What the chain says of a spender.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SpenderFunds {
@@ -101,6 +111,14 @@ impl Command for Reserve {
     }
 
     fn decide(&self, rows: &Rows, now: Timestamp) -> Result<Decision<Reservation>, Refusal> {
+        if let Some(funds) = self.funds.as_ref().filter(|funds| funds.at > now) {
+            // Whoever read it has another clock: by the store's, nothing was read later than now.
+            let dated = Self {
+                funds: Some(funds.by(now)),
+                ..self.clone()
+            };
+            return dated.decide(rows, now);
+        }
         if rows.payment(&self.keys.id).is_some() {
             return Err(Refusal::Overtaken);
         }
@@ -174,6 +192,7 @@ impl Command for Reserve {
                 request: claims.then_some(self.request),
                 payment: claims.then_some(self.keys.id),
                 created: now,
+                prices: None,
             }));
         }
         if let Some(naming) = &self.identifier {
