@@ -51,9 +51,7 @@ pub(crate) fn paid(headers: &mut HeaderMap, id: tollgate_x402::PaymentId) {
     };
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(control));
     headers.append(header::VARY, VARY);
-    if let Ok(value) = HeaderValue::try_from(id.to_string()) {
-        headers.insert(PAYMENT_ID, value);
-    }
+    named(headers, id);
     // The inner service cannot speak of the payment.
     for name in [
         x402::PAYMENT_REQUIRED,
@@ -63,6 +61,13 @@ pub(crate) fn paid(headers: &mut HeaderMap, id: tollgate_x402::PaymentId) {
         headers.remove(name);
     }
     headers.remove(PAYMENT_REPLAYED);
+}
+
+/// Tells the payment's id.
+pub(crate) fn named(headers: &mut HeaderMap, id: tollgate_x402::PaymentId) {
+    if let Ok(value) = HeaderValue::try_from(id.to_string()) {
+        headers.insert(PAYMENT_ID, value);
+    }
 }
 
 /// What became of the payment, in the header of the client's version.

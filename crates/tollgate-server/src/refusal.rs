@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::Body;
-use tollgate_payment::{Offer, port::AdmitError};
+use tollgate_payment::{
+    Offer,
+    port::{AdmitError, HoldError},
+};
 use tollgate_x402::{ErrorCode, Json};
 
 use crate::{Bounds, PaywallBody, Problem, headers};
@@ -68,6 +71,29 @@ pub(crate) fn ledger<B>(bounds: &Bounds) -> Response<PaywallBody<B>> {
     )
     .retry_after(bounds.retry_after)
     .to_response()
+}
+
+/// The answer to a request whose answer is withheld, since its charge is not written.
+pub(crate) fn withheld<B>(
+    error: &HoldError,
+    again: bool,
+    bounds: &Bounds,
+) -> Response<PaywallBody<B>> {
+    match error {
+        HoldError::Undecided(_) if again => Problem::new(
+            ErrorCode::ChargeUndecided,
+            "the charge could not be written yet",
+        )
+        .retry_after(bounds.retry_after)
+        .to_response(),
+        HoldError::Unavailable(_) => ledger(bounds),
+        // To ask again would be another payment.
+        _ => Problem::new(
+            ErrorCode::UnexpectedSettleError,
+            "it is not known whether the answer, which is withheld, is charged",
+        )
+        .to_response(),
+    }
 }
 
 fn waiting_helps(code: ErrorCode) -> bool {

@@ -375,7 +375,8 @@ where
                 // It stays reserved until the ledger's recovery finds it.
                 Err(error) => tracing::error!(payment = ?id, %error, "not released"),
             }
-            if let Verdict::Refuse(response) = verdict {
+            if let Verdict::Refuse(mut response) = verdict {
+                headers::named(response.headers_mut(), id);
                 self.reply.send(response);
             }
             return;
@@ -398,7 +399,12 @@ where
         if let Some(answer) = kept {
             hold.keep(answer);
         }
-        let charge = hold.commit(self.used, self.memo.take()).await;
+        let again = hold.retention().is_some();
+        let memo = self.memo.take();
+        let charge = match &verdict {
+            Verdict::Whole(..) => hold.commit_undelivered(self.used, memo).await,
+            _ => hold.commit(self.used, memo).await,
+        };
         // The payment has ended; what follows is delivery.
         drop(open);
         match &charge {
@@ -416,7 +422,11 @@ where
                 self.reply
                     .send(Response::from_parts(parts, PaywallBody::from(body)));
             }
-            (Verdict::Whole(..), Err(_)) => self.reply.send(refusal::ledger(self.bounds)),
+            (Verdict::Whole(..), Err(error)) => {
+                let mut response = refusal::withheld(&error, again, self.bounds);
+                headers::named(response.headers_mut(), id);
+                self.reply.send(response);
+            }
             (Verdict::Streamed(sender, end, trailers), Ok(charge)) => {
                 // Nobody reads it. The stream breaks off, so that one who comes back to it does not take it for whole.
                 if !matches!(end, End::Gone | End::Stalled | End::Panicked) {

@@ -89,7 +89,7 @@ codes! {
         InvalidPaymentRequirements = "invalid_payment_requirements", 402, "The payment matches none of the offers: sign an entry of accepts of this answer.";
         UnsupportedPayloadType = "unsupported_payload_type", 402, "The entry is not paid by this kind of signature: look at its extra.primaryType and extra.assetTransferMethod.";
         PaymentExpired = "payment_expired", 402, "The signed deadline has passed or is too near: sign anew.";
-        PriceChanged = "price_changed", 402, "The price has risen since this payment was signed: look at the new offer, and send the request again if it is good.";
+        PriceChanged = "price_changed", 402, "The prices have changed since this payment was last used: look at the new offer, and send the request again if it is good.";
         AllowanceExhausted = "allowance_exhausted", 402, "What is left of the signed allowance does not cover this request: sign a new one.";
         InsufficientFunds = "insufficient_funds", 402, "The payer's balance does not cover this request with what is already open: add funds, or pay from another account.";
         AmountTooLow = "invalid_payment_amount", 402, "The signed amount is zero or below extra.minAmountRequired: sign the offered amount.";
@@ -147,6 +147,7 @@ codes! {
         UnexpectedSettleError = "unexpected_settle_error", 500, "The settlement failed for a reason of the server's; ask for the payment's state before paying again.";
         UpstreamFailed = "upstream_failed", 502, "The model server failed before its first token; nothing was charged: send the request again, with a new signature where one is good for one request only.";
         LedgerUnavailable = "ledger_unavailable", 503, "The ledger cannot be written; nothing was served or charged: ask again after Retry-After.";
+        ChargeUndecided = "charge_undecided", 503, "The answer is made and held back until its charge is written: send the very same request with the same payment again after Retry-After for the answer; GET /x402/v1/payments/{id} has the payment's state.";
         ChainUnavailable = "chain_unavailable", 503, "The chain cannot be read; nothing was served or charged: ask again after Retry-After.";
         Draining = "draining", 503, "The server is shutting down; nothing was served or charged: ask again after Retry-After.";
         UpstreamTimeout = "upstream_timeout", 504, "The model server gave no first token in time; nothing was charged: send the request again, with a new signature where one is good for one request only.";

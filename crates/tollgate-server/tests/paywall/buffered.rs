@@ -8,7 +8,7 @@ use crate::shop::{
 };
 use crate::till::{End, Event, MemoryTill, PAYER};
 use http::Response;
-use tollgate_payment::port::Admitted;
+use tollgate_payment::{Retention, port::Admitted};
 use tollgate_server::Delivery;
 use tollgate_x402::{Amount, ErrorCode, Json, Limits, SettleResponse, X402Version};
 
@@ -222,17 +222,29 @@ async fn an_answer_that_breaks_off_or_is_too_long_charges_nothing() {
 }
 
 #[tokio::test]
-async fn an_answer_whose_charge_is_not_written_is_withheld() {
-    let till = MemoryTill::new();
-    till.books().commit_fails = true;
-    let upstream = Upstream::new().answers(200, "text/plain", Fed::whole(&till, ["answer"]));
-    assert_eq!(
-        refusal(ask(&shop(&till, upstream), paid(&till)).await)
-            .await
-            .1,
-        ErrorCode::LedgerUnavailable
-    );
-    assert_eq!(till.end(), Some(End::Failed));
+async fn an_answer_whose_charge_is_not_written_is_withheld_and_tells_whether_it_may_be_charged() {
+    let retention = Retention {
+        bytes: 1000,
+        ..Retention::default()
+    };
+    for (retention, code) in [
+        (None, ErrorCode::LedgerUnavailable),
+        // Once it is written, the same request gets its answer.
+        (Some(retention), ErrorCode::ChargeUndecided),
+    ] {
+        let till = MemoryTill::new();
+        till.books().commit_fails = true;
+        till.books().retention = retention;
+        let upstream = Upstream::new().answers(200, "text/plain", Fed::whole(&till, ["answer"]));
+        let answer = ask(&shop(&till, upstream), paid(&till)).await;
+        assert_eq!(header(&answer, "retry-after"), "2");
+        assert_eq!(
+            header(&answer, "x-payment-id"),
+            till.payment().id.to_string()
+        );
+        assert_eq!(refusal(answer).await.1, code);
+        assert_eq!(till.end(), Some(End::Failed));
+    }
 }
 
 #[tokio::test]

@@ -467,6 +467,18 @@ impl Hold for MemoryHold {
         Ok(charge)
     }
 
+    async fn commit_undelivered(
+        self,
+        used: Amount,
+        memo: Option<String>,
+    ) -> Result<Charge, HoldError> {
+        let again = self.retention().is_some();
+        self.commit(used, memo).await.map_err(|error| match error {
+            HoldError::Unavailable(error) if again => HoldError::Undecided(error),
+            error => error,
+        })
+    }
+
     async fn release(self) -> Result<(), HoldError> {
         let step = self.till.step(self.index).await;
         self.till.books().payments[self.index].end = Some(End::Released);
