@@ -127,21 +127,13 @@ impl Chain {
     async fn check_ids(&self) -> Result<(), ChainError> {
         let mut answered = 0_usize;
         let mut failed = None;
-        for (endpoint, answer) in self
-            .ask_all(|endpoint| endpoint.call::<_, U64>("eth_chainId", ()))
+        for (_, answer) in self
+            .ask_all(|endpoint| endpoint.meet(self.0.chain_id))
             .await
         {
             match answer {
-                Ok(id) if id == U64::from(self.0.chain_id.0) => {
-                    answered = answered.saturating_add(1);
-                }
-                Ok(id) => {
-                    return Err(ChainError::WrongChain {
-                        endpoint: endpoint.name().into(),
-                        expected: self.0.chain_id,
-                        actual: id.to(),
-                    });
-                }
+                Ok(()) => answered = answered.saturating_add(1),
+                Err(error @ ChainError::WrongChain { .. }) => return Err(error),
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
@@ -433,8 +425,14 @@ impl Chain {
     {
         let mut failed = None;
         for endpoint in self.in_order() {
-            match ask(endpoint).await {
-                Err(error) if !error.is_definite() => {
+            let asked = match endpoint.meet(self.0.chain_id).await {
+                Ok(()) => ask(endpoint).await,
+                Err(error) => Err(error),
+            };
+            match asked {
+                Err(error)
+                    if !error.is_definite() || matches!(error, ChainError::WrongChain { .. }) =>
+                {
                     endpoint.answered(false);
                     failed = failed.or(Some(error));
                 }
@@ -462,7 +460,14 @@ impl Chain {
         }
         let mut answers = Vec::new();
         let mut failed = None;
-        let mut asked: FuturesUnordered<_> = self.0.endpoints.iter().map(ask).collect();
+        let met = |endpoint: &'a Endpoint| {
+            let ask = &ask;
+            async move {
+                endpoint.meet(self.0.chain_id).await?;
+                ask(endpoint).await
+            }
+        };
+        let mut asked: FuturesUnordered<_> = self.0.endpoints.iter().map(met).collect();
         while let Some(answer) = asked.next().await {
             match answer {
                 Ok(answer) => answers.push(answer),

@@ -2,16 +2,19 @@
 
 use core::{
     fmt,
-    sync::atomic::{AtomicU8, Ordering},
+    sync::atomic::{AtomicBool, AtomicU8, Ordering},
     time::Duration,
 };
 use std::sync::{Arc, Mutex, PoisonError};
 
 use alloy_json_rpc::{RpcError, RpcRecv, RpcSend};
+use alloy_primitives::U64;
 use alloy_rpc_client::RpcClient;
 use alloy_transport::{TransportError, TransportErrorKind};
 use reqwest::Url;
 use tokio::time::{Instant, timeout};
+
+use tollgate_x402::ChainId;
 
 use crate::{ChainConfig, ChainError, counts::Counter, error::shorten, transport::HttpTransport};
 
@@ -22,6 +25,8 @@ pub(crate) struct Endpoint {
     counter: Arc<Counter>,
     sync: AtomicU8,
     failed: Mutex<Option<Instant>>,
+    /// Whether it has said that it is of our chain.
+    known: AtomicBool,
 }
 
 /// How a node is asked.
@@ -79,6 +84,7 @@ impl Endpoint {
             counter,
             sync: AtomicU8::new(0),
             failed: Mutex::new(None),
+            known: AtomicBool::new(false),
         })
     }
 
@@ -96,6 +102,7 @@ impl Endpoint {
             counter,
             sync: AtomicU8::new(2),
             failed: Mutex::new(None),
+            known: AtomicBool::new(true),
         }
     }
 
@@ -129,6 +136,23 @@ impl Endpoint {
     pub(crate) fn answered(&self, answered: bool) {
         let at = (!answered).then(Instant::now);
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
+    /// Makes sure that it is of our chain. One that was out at the start is asked before its first use.
+    pub(crate) async fn meet(&self, chain: ChainId) -> Result<(), ChainError> {
+        if self.known.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let id: U64 = self.call("eth_chainId", ()).await?;
+        if id != U64::from(chain.0) {
+            return Err(ChainError::WrongChain {
+                endpoint: self.name().into(),
+                expected: chain,
+                actual: id.to(),
+            });
+        }
+        self.known.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     pub(crate) fn sync(&self) -> SyncSupport {

@@ -250,6 +250,23 @@ async fn another_chain_is_refused_at_once() {
 }
 
 #[tokio::test]
+async fn a_node_that_was_out_at_the_start_is_believed_in_nothing_before_it_names_our_chain() {
+    let (ours, _) = manual().await;
+    let (late, _) = manual().await;
+    late.faults().always("eth_chainId", Fault::Status(503));
+    let mut both = config([&ours, &late]);
+    both.agreement = 1;
+    let chain = Chain::connect(both).await.unwrap();
+    // Ours goes out, and the other comes back as the node of another chain.
+    ours.faults().always("eth_getBalance", Fault::Status(503));
+    late.faults().lift("eth_chainId");
+    let another = Fault::Forge(serde_json::json!("0x38"));
+    late.faults().next("eth_chainId", 1, another);
+    chain.balance(account(0)).await.unwrap_err();
+    assert!(chain.balance(account(0)).await.is_ok(), "now it is of ours");
+}
+
+#[tokio::test]
 async fn a_configuration_that_cannot_work_is_refused() {
     let (dev, _) = manual().await;
     let good = config([&dev]);
