@@ -126,7 +126,7 @@ impl FinishReason {
             "length" | "max_tokens" => Self::Length,
             "content_filter" | "content-filter" => Self::ContentFilter,
             "tool_calls" | "tool-calls" | "function_call" => Self::ToolCalls,
-            "error" => Self::Error,
+            "error" | "abort" | "aborted" => Self::Error,
             _ => Self::Other,
         }
     }

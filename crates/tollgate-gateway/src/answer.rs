@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
-use tollgate_chat::{ChatEvent, Dialect};
+use tollgate_chat::{ChatEvent, Dialect, FinishReason, StreamError};
 use tollgate_server::Problem;
 use tollgate_x402::ErrorCode;
 use tower_service::Service;
@@ -167,13 +167,19 @@ where
     }
 }
 
-/// The next event; an error event is an error.
+/// The next event; an error event is an error, and so is an end that the model server calls one.
 async fn next<E>(events: &mut Pin<Box<E>>) -> Result<ChatEvent, UpstreamError>
 where
     E: Stream<Item = Result<ChatEvent, UpstreamError>>,
 {
     match poll_fn(|cx| events.as_mut().poll_next(cx)).await {
         Some(Ok(ChatEvent::Error(error))) => Err(UpstreamError::Stream(error)),
+        Some(Ok(ChatEvent::Finish(FinishReason::Error))) => {
+            Err(UpstreamError::Stream(StreamError::Reported {
+                code: Some("finish_reason".to_owned()),
+                message: "it ended the answer with an error".to_owned(),
+            }))
+        }
         Some(event) => event,
         None => Err(UpstreamError::Broken("it ended before its end".to_owned())),
     }

@@ -121,6 +121,8 @@ async fn a_failure_in_mid_stream_is_told_and_what_was_delivered_is_charged() {
     for end in [
         Do::Send("data: {\"error\":{\"message\":\"secret-host is out of memory\"}}\n\n".to_owned()),
         Do::Send("data: {not json\n\n".to_owned()),
+        Do::Send("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"error\"}]}\n\n".to_owned()),
+        Do::Send("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"abort\"}]}\n\n".to_owned()),
         Do::Break,
         // The idle timeout.
         Do::Hang,

@@ -82,6 +82,7 @@ async fn a_plain_answer_that_breaks_off_is_a_502_and_costs_nothing() {
     for end in [
         Do::Break,
         Do::Send("data: {\"error\":{\"message\":\"out of memory at 10.0.0.7\"}}\n\n".to_owned()),
+        Do::Send("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"error\"}]}\n\n".to_owned()),
         done(),
     ] {
         // Without its finish_reason the last one is truncated too, but for [DONE], which ends an answer.
