@@ -93,6 +93,8 @@ impl Serve {
         }
         let mut config = ServeConfig::default();
         config.connections = plan.connections;
+        config.connections_per_address =
+            plan.connections_per_address.map(std::num::NonZeroUsize::get);
         config.drain = plan.drain;
         #[cfg(unix)]
         let admin = hear(&plan, &seller);
@@ -143,7 +145,8 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 fn ready_line(plan: &Plan, seller: &Seller, world: Option<&DevWorld>) -> String {
     serde_json::json!({
         "gateway": plan.public_url,
-        "rpc": world.map_or_else(|| plan.chain.rpc.first().cloned(), |world| Some(world.rpc_url())),
+        // A configured node's URL may hold a key.
+        "rpc": world.map(DevWorld::rpc_url),
         "chainId": plan.chain.id.0,
         "payTo": seller.pay_to,
         "treasury": seller.treasury,

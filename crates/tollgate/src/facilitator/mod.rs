@@ -95,10 +95,10 @@ impl Facilitator {
         let url = format!("http://{}", listener.local_addr()?);
         let stop = shutdown();
         if self.json {
-            let rpc = plan.chain.rpc.first();
             let line = serde_json::json!({
                 "facilitator": url,
-                "rpc": rpc,
+                // A configured node's URL may hold a key.
+                "rpc": world.as_ref().map(DevWorld::rpc_url),
                 "chainId": plan.chain.id.0,
                 "operator": plan.operator.address(),
             });
