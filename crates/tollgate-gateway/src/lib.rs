@@ -13,6 +13,7 @@
 
 mod answer;
 mod body;
+mod callers;
 mod catalogue;
 mod config;
 mod connection;

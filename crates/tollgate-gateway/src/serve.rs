@@ -10,7 +10,7 @@ use tokio::{
 };
 use tollgate_payment::port::Till;
 
-use crate::{Gateway, Receipts, Tokenizer, Upstream, connection};
+use crate::{Gateway, Receipts, Tokenizer, Upstream, callers::Callers, connection};
 
 /// The bounds of a server.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,6 +18,9 @@ use crate::{Gateway, Receipts, Tokenizer, Upstream, connection};
 pub struct ServeConfig {
     /// The most connections at once; more wait to be accepted. Default 4096.
     pub connections: usize,
+    /// The most connections at once of one address (of IPv6: of one /64); those above are closed. `None`: as many as there
+    /// are places, which is right behind a proxy, whose address all have. Default `None`.
+    pub connections_per_address: Option<usize>,
     /// How long a new connection may be silent. Default 5 s.
     pub first_byte: Duration,
     /// How long the head of a request may take, and an idle connection stay open. Default 10 s.
@@ -39,6 +42,7 @@ impl Default for ServeConfig {
     fn default() -> Self {
         Self {
             connections: 4096,
+            connections_per_address: None,
             first_byte: Duration::from_secs(5),
             head: Duration::from_secs(10),
             head_bytes: 32 * 1024,
@@ -136,17 +140,28 @@ async fn accept<T, R, U>(
     R: Receipts,
     U: Upstream,
 {
+    let callers = config.connections_per_address.map(Callers::new);
     loop {
         // It fails only when the semaphore is closed, which nobody does.
         let Ok(slot) = Arc::clone(slots).acquire_owned().await else {
             return;
         };
-        let socket = match listener.accept().await {
-            Ok((socket, _)) => socket,
+        let (socket, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 pause(&error).await;
                 continue;
             }
+        };
+        let place = match &callers {
+            None => None,
+            Some(callers) => match callers.enter(peer.ip()) {
+                Some(place) => Some(place),
+                None => {
+                    tracing::debug!(%peer, "an address has as many connections as it may");
+                    continue;
+                }
+            },
         };
         // Without it the first token of a stream waits for the client's acknowledgement of the head.
         if let Err(error) = socket.set_nodelay(true) {
@@ -156,7 +171,7 @@ async fn accept<T, R, U>(
         let (gateway, config, phase) = (gateway.clone(), config.clone(), phase.subscribe());
         tokio::spawn(async move {
             connection::run(socket, gateway, &config, phase).await;
-            drop(slot);
+            drop((slot, place));
         });
     }
 }

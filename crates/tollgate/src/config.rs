@@ -3,7 +3,7 @@
 //! Reading has two steps: TOML into the file's own shape (unknown keys refused, each mistake with its line), and
 //! that shape into values that cannot be wrong. Secrets are written as `$NAME` and come from the environment.
 
-use std::{collections::BTreeMap, fmt, ops::Range, path::PathBuf};
+use std::{collections::BTreeMap, fmt, num::NonZeroUsize, ops::Range, path::PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -248,6 +248,9 @@ pub(crate) struct LimitsSection {
     pub(crate) drain_seconds: u64,
     /// Connections at once.
     pub(crate) connections: usize,
+    /// Connections at once of one address (of IPv6: of one /64); those above are closed. Default: no such bound, which is
+    /// right behind a proxy, whose address all have.
+    pub(crate) connections_per_address: Option<NonZeroUsize>,
     /// Bytes of the longest answer that is kept for callers that lose it: 0 to 16777216. Of a longer one only that there
     /// was one; 0 keeps none.
     pub(crate) answer_bytes: Spanned<usize>,
@@ -343,6 +346,7 @@ impl Default for LimitsSection {
             body_bytes: 4 * 1024 * 1024,
             drain_seconds: 60,
             connections: 4_096,
+            connections_per_address: None,
             answer_bytes: spanned(262_144),
             answer_seconds: spanned(86_400),
             answer_most_seconds: spanned(604_800),

@@ -151,6 +151,7 @@ impl DevWorld {
             body_bytes: 4 * 1024 * 1024,
             drain: Duration::from_secs(20),
             connections: 4_096,
+            connections_per_address: None,
             retention: Default::default(),
         })
     }

@@ -1,6 +1,6 @@
 //! What a gateway is to be: the configuration with every value checked, or the development setup.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, time::Duration};
 
 use tollgate_contracts::TokenInfo;
 use tollgate_engine::Policy;
@@ -12,10 +12,12 @@ use toml::Spanned;
 use crate::config::{ChainSection, Config, ConfigError, Source};
 
 mod answers;
+mod prices;
 mod settling;
 mod shared;
 
 pub(crate) use self::{
+    prices::prices,
     settling::{OwnPlan, RemotePlan, Settling, remote},
     shared::{LedgerPlan, SharedPlan, UrlSource, ledger},
 };
@@ -41,6 +43,7 @@ pub(crate) struct Plan {
     pub(crate) body_bytes: usize,
     pub(crate) drain: Duration,
     pub(crate) connections: usize,
+    pub(crate) connections_per_address: Option<NonZeroUsize>,
     pub(crate) retention: Retention,
 }
 
@@ -262,6 +265,7 @@ impl Plan {
             body_bytes: config.limits.body_bytes,
             drain: Duration::from_secs(config.limits.drain_seconds),
             connections: config.limits.connections,
+            connections_per_address: config.limits.connections_per_address,
             retention: answers::retention(&config.limits, source)?,
         })
     }

@@ -32,7 +32,7 @@ use tollgate_x402::{Address, Amount, B256, Clock, PaymentId, PaymentStatus, U256
 
 use crate::{
     clock::SystemClock,
-    plan::{ECHO, LedgerPlan, OwnPlan, Plan, Settling, TokenPlan},
+    plan::{ECHO, LedgerPlan, OwnPlan, Plan, Settling, TokenPlan, prices},
     remote::Remote,
     run::{self, Heartbeat},
     store::AnyStore,
@@ -118,7 +118,9 @@ impl Seller {
             config,
             Arc::clone(&work),
         );
-        let till = till.with_recheck(RECHECK);
+        let till = till
+            .with_recheck(RECHECK)
+            .with_prices(&prices(&plan.models));
         let (stop, stopped) = watch::channel(false);
         let parts = Parts {
             chain: &chain,

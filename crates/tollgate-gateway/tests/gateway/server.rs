@@ -57,6 +57,43 @@ fn client() -> reqwest::ClientBuilder {
 }
 
 #[tokio::test]
+async fn an_address_has_no_more_connections_at_once_than_it_may() {
+    let mock = Mock::new([done()]).await;
+    let shop = Shop::new(&mock);
+    let mut config = ServeConfig::default();
+    config.connections_per_address = Some(2);
+    let mut server = Server::start(&shop, config).await;
+    let request = b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n";
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut connection = TcpStream::connect(server.address).await.unwrap();
+        connection.write_all(request).await.unwrap();
+        assert_ne!(connection.read(&mut [0; 64]).await.unwrap(), 0);
+        open.push(connection);
+    }
+    let mut third = TcpStream::connect(server.address).await.unwrap();
+    let answer = third.read(&mut [0; 64]).await;
+    assert!(matches!(answer, Ok(0) | Err(_)), "{answer:?}");
+    // Whoever leaves makes room.
+    drop(open.pop());
+    let served = async {
+        loop {
+            let mut connection = TcpStream::connect(server.address).await.unwrap();
+            let asked = connection.write_all(request).await;
+            if asked.is_ok() && matches!(connection.read(&mut [0; 64]).await, Ok(1..)) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), served)
+        .await
+        .unwrap();
+    drop(open);
+    server.stop();
+    server.ended.await.unwrap();
+}
+
+#[tokio::test]
 async fn both_versions_of_http_are_served_on_one_port() {
     let mock = Mock::new([delta("Once"), finish("stop"), usage(20, 4), done()]).await;
     let shop = Shop::new(&mock);
