@@ -374,8 +374,8 @@ allowances = "at-once"
 [[model]]
 name = "tollgate/echo"
 upstream = "echo"
-input_usd_per_million = "500"
-output_usd_per_million = "2500"
+input_usd_per_million = "200"
+output_usd_per_million = "1000"
 max_output_tokens = 1024
 
 [ledger]

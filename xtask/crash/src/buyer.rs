@@ -35,6 +35,8 @@ const KINDS: [AuthorizationKind; 4] = [
 pub(crate) const AT_ONCE: usize = 3;
 /// Until somebody who was not answered asks for something else.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// Until somebody who was refused does: an allowance may be full of requests that the seller's death left open.
+const REFUSED: Duration = Duration::from_millis(500);
 /// An answer takes longer only if it is lost.
 const ANSWER: Duration = Duration::from_secs(60);
 
@@ -122,7 +124,7 @@ impl Buyer {
                 Err(error) => {
                     let error = error.to_string();
                     self.note(|heard| *heard.refused.entry(error).or_default() += 1);
-                    tokio::time::sleep(PATIENCE).await;
+                    tokio::time::sleep(REFUSED).await;
                 }
             }
         }

@@ -21,8 +21,9 @@ use crate::{
     work::{self, STEP, Signer, TOKEN},
 };
 
-/// The time before a refused request is asked again.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// The time before a refused request is asked again. Where the disk is limited, the journal is so too: it is not to be
+/// filled with refusals.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Requests that one payer makes at once.
 const AT_ONCE: usize = 3;

@@ -20,7 +20,7 @@ use crate::{
     journal::Journal,
     ordeal::{self, OPERATOR},
     place::{Place, with_store},
-    process::{End, Seller},
+    process::{End, Mining, Seller},
     seller::{Ahead, Life, connect, market},
     site::{POINTS, Point, Site},
     work,
@@ -28,8 +28,6 @@ use crate::{
 
 /// The time between two blocks, usually.
 const QUICK: Duration = Duration::from_millis(30);
-/// The same where a worker is to see a settlement before it is final.
-const SLOW: Duration = Duration::from_millis(400);
 /// Seconds after which everything that a dead process held is free.
 const LEASES: u64 = 20;
 /// Lives after which a history must have come to its end.
@@ -52,8 +50,8 @@ pub(crate) struct History<'a> {
     pub(crate) life: Life,
     pub(crate) before: Before,
     pub(crate) dice: Dice,
-    /// The time between two blocks.
-    pub(crate) block: Duration,
+    /// Blocks come as the worker looks, so that it sees a settlement before it is final.
+    pub(crate) looks: bool,
 }
 
 impl<'a> History<'a> {
@@ -104,6 +102,7 @@ impl<'a> History<'a> {
             settles: true,
             ahead: 0,
             replace_after: 3,
+            steps: false,
         };
         Ok(Self {
             world,
@@ -111,7 +110,7 @@ impl<'a> History<'a> {
             life,
             before: books::before(anvil, pay_to, payers)?,
             dice: Dice::new(seed.wrapping_mul(1_000_003) ^ u64::from(point)),
-            block: QUICK,
+            looks: false,
         })
     }
 
@@ -135,15 +134,25 @@ impl<'a> History<'a> {
         dies: Option<(Site, u32)>,
     ) -> anyhow::Result<Seller> {
         self.life.dies = dies;
+        self.life.steps = self.looks;
         let seller = Seller::start(command, &self.life, &self.log())?;
         self.life.life += 1;
         self.life.ahead += LEASES;
         Ok(seller)
     }
 
+    /// How blocks come.
+    pub(crate) fn mining(&self) -> Mining<'a> {
+        if self.looks {
+            Mining::Looks(self.anvil())
+        } else {
+            Mining::Every(self.anvil(), QUICK)
+        }
+    }
+
     /// Lives one life to its end, with blocks passing.
     pub(crate) fn live(&mut self, dies: Option<(Site, u32)>) -> anyhow::Result<End> {
-        let mining = Some((self.anvil(), self.block));
+        let mining = self.mining();
         self.start(dies)?.end(mining)
     }
 
@@ -275,9 +284,9 @@ fn lives(history: &mut History<'_>, point: &Point) -> anyhow::Result<Tally> {
         (5, Some(dies)) => blocks = ordeal::counted(history, dies)?,
         (9, Some(dies)) => ordeal::replaced(history, dies)?,
         (11, Some(dies)) => {
-            history.block = SLOW;
+            history.looks = true;
             history.die(dies)?;
-            history.block = QUICK;
+            history.looks = false;
             ordeal::reorganize(history)?;
         }
         (13, Some(dies)) => return ordeal::deposed(history, dies),
@@ -285,11 +294,9 @@ fn lives(history: &mut History<'_>, point: &Point) -> anyhow::Result<Tally> {
         (15, Some(dies)) => return ordeal::stranger(history, dies),
         (16, _) => return ordeal::full(history),
         (number, Some(dies)) => {
-            if number == 10 {
-                history.block = SLOW;
-            }
+            history.looks = number == 10;
             history.die(dies)?;
-            history.block = QUICK;
+            history.looks = false;
         }
         (_, None) => bail!("a point without a site"),
     }

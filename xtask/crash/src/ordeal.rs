@@ -13,7 +13,7 @@ use crate::{
     history::{History, due},
     journal::{Event, Journal},
     place::{Place, with_store},
-    process::{End, Look, Seller},
+    process::{End, Look, Mining, Seller},
     seller::account,
     site::Site,
 };
@@ -41,17 +41,22 @@ pub(crate) fn counted(history: &mut History<'_>, dies: (Site, u32)) -> anyhow::R
     anvil.automine(false)?;
     // Nobody asks for anything.
     let asked = std::mem::take(&mut history.life.requests);
+    history.looks = true;
+    let mining = history.mining();
     let mut seller = history.start(None)?;
+    history.looks = false;
     history.life.requests = asked;
     let mut began = None;
-    while let Some(line) = seller.line(None)? {
-        match (line.as_str(), began) {
-            ("ready", _) => began = Some(anvil.head()?),
-            ("tick", Some(_)) => anvil.mine(1)?,
-            _ => {}
+    while let Some(line) = seller.line(mining)? {
+        // No look was before it.
+        if line == "ready" {
+            began = Some(anvil.head()?);
         }
     }
-    ensure!(seller.end(None)? == End::Done, "it was killed by somebody");
+    ensure!(
+        seller.end(mining)? == End::Done,
+        "it was killed by somebody"
+    );
     anvil.automine(true)?;
     let began = began.context("it never was ready")?;
     let mut most = 0;
@@ -81,7 +86,7 @@ pub(crate) fn replaced(history: &mut History<'_>, dies: (Site, u32)) -> anyhow::
     let anvil = history.anvil();
     anvil.automine(false)?;
     let usual = std::mem::replace(&mut history.life.replace_after, 1);
-    let end = history.start(Some(dies))?.end(None)?;
+    let end = history.start(Some(dies))?.end(Mining::Never)?;
     history.life.replace_after = usual;
     ensure!(
         end == End::Crashed(dies.0),
@@ -127,7 +132,7 @@ pub(crate) fn deposed(history: &mut History<'_>, dies: (Site, u32)) -> anyhow::R
         // Both see one clock, the server's.
         *own_clock = true;
     }
-    let mining = Some((history.anvil(), history.block));
+    let mining = history.mining();
     history.life.sleeps = true;
     history.life.requests = (0, 28);
     let mut paused = history.start(Some(dies))?;
@@ -142,19 +147,23 @@ pub(crate) fn deposed(history: &mut History<'_>, dies: (Site, u32)) -> anyhow::R
     if history.life.place.is_shared() {
         let mut other = history.start(None)?;
         let began = std::time::Instant::now();
-        // It may come to its end before the paused one wakes up: the pause lasts all the same.
-        while began.elapsed() < PAUSE {
-            if other.look(mining)? == Look::Ended {
-                std::thread::sleep(PAUSE.saturating_sub(began.elapsed()));
+        // On a slow machine it begins late: it is to have looked when the lease had ended, unless it is done already.
+        let mut looks = 0;
+        while began.elapsed() < PAUSE || looks < 3 {
+            match other.look(mining)? {
+                Look::Line(line) if line == "tick" && began.elapsed() >= PAUSE => looks += 1,
+                Look::Ended => break,
+                _ => {}
             }
         }
+        std::thread::sleep(PAUSE.saturating_sub(began.elapsed()));
         wake(&paused)?;
         let done = paused.end(mining)?;
         ensure!(done == End::Done, "the paused seller did not end well");
         let done = other.end(mining)?;
         ensure!(done == End::Done, "the other seller did not end well");
     } else {
-        let refused = history.start(None)?.end(None);
+        let refused = history.start(None)?.end(Mining::Never);
         ensure!(refused.is_err(), "two processes have one file");
         std::thread::sleep(PAUSE);
         wake(&paused)?;
@@ -228,7 +237,7 @@ fn refuses(history: &mut History<'_>) -> anyhow::Result<()> {
     let signed = anvil.nonce(operator)?;
     let known = Journal::read(&history.life.journal)?.len();
     let asked = std::mem::take(&mut history.life.requests);
-    let mining = Some((anvil, history.block));
+    let mining = history.mining();
     let mut seller = history.start(None)?;
     history.life.requests = asked;
     let (mut stopped, mut looks) = (false, 0);
@@ -282,10 +291,24 @@ fn reconciled(history: &mut History<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Makes the ledger, and tells what it takes on the disk before anything is in it, in bytes.
+fn empty(history: &History<'_>) -> anyhow::Result<u64> {
+    let Place::Sqlite(file) = &history.life.place else {
+        bail!("a server's disk is the server's");
+    };
+    drop(history.books()?);
+    let size = |end| {
+        let beside = file.with_extension(end);
+        std::fs::metadata(beside).map_or(0, |file| file.len())
+    };
+    Ok(["db", "db-wal"].map(size).iter().sum())
+}
+
 /// The file system takes no byte more; then there is space again, and the same process goes on.
 pub(crate) fn full(history: &mut History<'_>) -> anyhow::Result<Tally> {
-    let mining = Some((history.anvil(), history.block));
-    let blocks = 340 + 4 * (history.life.seed % 8);
+    let mining = history.mining();
+    // Room for some payments, and not for all.
+    let blocks = empty(history)?.div_ceil(512) + 160 + 4 * (history.life.seed % 8);
     let mut limited = Command::new("sh");
     limited
         .arg("-c")

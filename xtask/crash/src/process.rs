@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     os::unix::process::ExitStatusExt,
     path::Path,
     process::{Child, ChildStdin, Command, Stdio},
@@ -24,8 +24,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often is looked for a line.
 const LOOK: Duration = Duration::from_millis(15);
 
-/// The chain that is mined, and the time between two blocks.
-pub(crate) type Mining<'a> = Option<(&'a Anvil, Duration)>;
+/// When blocks come, beside those of transactions, while a process lives.
+#[derive(Clone, Copy)]
+pub(crate) enum Mining<'a> {
+    /// Never.
+    Never,
+    /// Each time that so much has passed.
+    Every(&'a Anvil, Duration),
+    /// One for each look of the worker, which waits for it: it sees each block, however slow the machine is. The process
+    /// is told so ([`Life::steps`]).
+    Looks(&'a Anvil),
+}
 
 /// What a process said.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,7 +60,7 @@ pub(crate) struct Seller {
     child: Child,
     lines: Receiver<String>,
     /// A seller whose parent closes this ends itself.
-    _stdin: Option<ChildStdin>,
+    stdin: Option<ChildStdin>,
     journal: std::path::PathBuf,
     began: Instant,
     mined: Instant,
@@ -82,7 +91,7 @@ impl Seller {
         Ok(Self {
             child,
             lines,
-            _stdin: stdin,
+            stdin,
             journal: life.journal.clone(),
             began: Instant::now(),
             mined: Instant::now(),
@@ -106,14 +115,21 @@ impl Seller {
             let _ = self.child.kill();
             bail!("a seller took longer than {} s", PATIENCE.as_secs());
         }
-        if let Some((anvil, block)) = mining
+        if let Mining::Every(anvil, block) = mining
             && self.mined.elapsed() >= block
         {
             anvil.mine(1)?;
             self.mined = Instant::now();
         }
         Ok(match self.lines.recv_timeout(LOOK) {
-            Ok(line) => Look::Line(line),
+            Ok(line) => {
+                if let (Mining::Looks(anvil), "tick") = (mining, line.as_str()) {
+                    anvil.mine(1)?;
+                    // It may have ended.
+                    let _ = self.stdin.as_ref().map(|mut stdin| stdin.write_all(b"\n"));
+                }
+                Look::Line(line)
+            }
             Err(RecvTimeoutError::Timeout) => Look::Nothing,
             Err(RecvTimeoutError::Disconnected) => Look::Ended,
         })

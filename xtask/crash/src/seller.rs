@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tollgate_bsc::{Chain, ChainConfig};
 use tollgate_contracts::{
     addresses::{EXACT_PROXY, PERMIT2, UPTO_PROXY},
@@ -74,6 +74,8 @@ pub(crate) struct Life {
     pub(crate) ahead: u64,
     /// Seconds after which a transaction in no block is replaced.
     pub(crate) replace_after: u64,
+    /// After each look, the worker waits for a line from its parent, and for no time.
+    pub(crate) steps: bool,
 }
 
 /// The system's clock, so many seconds ahead.
@@ -90,21 +92,24 @@ impl Clock for Ahead {
 /// Says a line to the parent.
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
-    // A parent that has gone hears nothing, and its end is ours (`orphan`).
+    // A parent that has gone hears nothing, and its end is ours (`listen`).
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// Ends this process when its parent has gone.
-fn orphan() {
-    std::thread::spawn(|| {
-        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+/// Counts the lines that the parent writes, and ends this process when it has gone.
+fn listen(steps: Arc<Semaphore>) {
+    std::thread::spawn(move || {
+        for _ in std::io::stdin().lines().map_while(Result::ok) {
+            steps.add_permits(1);
+        }
         std::process::exit(3);
     });
 }
 
 /// Lives the life that the environment tells.
 pub(crate) fn live() -> anyhow::Result<()> {
-    orphan();
+    let steps = Arc::new(Semaphore::new(0));
+    listen(Arc::clone(&steps));
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)
@@ -117,7 +122,7 @@ pub(crate) fn live() -> anyhow::Result<()> {
     runtime.block_on(async {
         let clock = Arc::new(Ahead(life.ahead));
         with_store!(&life.place, life.ledger_id, clock, |store| {
-            sell(&life, store).await
+            sell(&life, store, &steps).await
         })
     })
 }
@@ -166,7 +171,7 @@ pub(crate) async fn connect(config: ChainConfig) -> anyhow::Result<Chain> {
     Ok(Chain::connect(config).await?)
 }
 
-async fn sell<S: Store>(life: &Life, store: S) -> anyhow::Result<()> {
+async fn sell<S: Store>(life: &Life, store: S, steps: &Arc<Semaphore>) -> anyhow::Result<()> {
     let journal = Journal::open(&life.journal)?;
     let trigger = Arc::new(Trigger::new(life.dies, life.sleeps, journal.clone()));
     let mut config = ChainConfig::new(ChainId::DEV, [life.rpc.clone()]);
@@ -203,9 +208,10 @@ async fn sell<S: Store>(life: &Life, store: S) -> anyhow::Result<()> {
     });
     say("ready");
     let (stop, stopped) = watch::channel(false);
+    let steps = life.steps.then(|| Arc::clone(steps));
     let settling = life
         .settles
-        .then(|| tokio::spawn(settle(worker, journal.clone(), stopped)));
+        .then(|| tokio::spawn(settle(worker, journal.clone(), steps, stopped)));
     let beating = tokio::spawn(beat(store.clone(), run.epoch));
     let signer = Signer {
         seed: life.seed,
@@ -303,10 +309,23 @@ pub(crate) const fn account(operator: Address) -> SignerKey {
     }
 }
 
+/// The moment of the next look.
+async fn next(steps: Option<&Semaphore>) {
+    match steps {
+        Some(steps) => {
+            if let Ok(step) = steps.acquire().await {
+                step.forget();
+            }
+        }
+        None => tokio::time::sleep(POLL).await,
+    }
+}
+
 /// Ticks, and says what every look came to, so that blocks can be counted against looks.
 async fn settle<S: Store>(
     mut worker: Settling<S>,
     journal: Journal,
+    steps: Option<Arc<Semaphore>>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut said = None;
@@ -322,7 +341,7 @@ async fn settle<S: Store>(
         }
         said = error;
         tokio::select! {
-            () = tokio::time::sleep(POLL) => {}
+            () = next(steps.as_deref()) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
     }
