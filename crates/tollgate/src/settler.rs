@@ -275,10 +275,7 @@ impl Deploy {
         say!("chain      {}", setup.chain.id);
         match deployer {
             Some(deployer) => say!("deployer   {deployer} (has no rights afterwards)"),
-            None => say!(
-                "deployer   not known: set {}",
-                self.key_env
-            ),
+            None => say!("deployer   not known: set {}", self.key_env),
         }
         let drawn = if made.drawn { " (random)" } else { "" };
         say!("ledger id  {}{drawn}", made.ledger_id);

@@ -80,7 +80,7 @@ mod tests {
         ] {
             let error = read(limits).unwrap_err();
             assert!(
-                error.contains(&format!("tollgate.toml:14: {key}: ")),
+                error.contains(&format!("tollgate.toml:15: {key}: ")),
                 "{error}"
             );
         }
