@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
-use tollgate_chat::{ChatEvent, Dialect, FinishReason, StreamError};
+use tollgate_chat::{ChatEvent, Dialect, FinishReason};
 use tollgate_server::Problem;
 use tollgate_x402::ErrorCode;
 use tower_service::Service;
@@ -20,7 +20,7 @@ use tower_service::Service;
 use crate::{
     body::AnswerBody,
     catalogue::Catalogue,
-    course::{SharedCourse, Step},
+    course::{SharedCourse, Step, ended_with_an_error},
     handover::{Handover, Job},
     tokens::Tokenizer,
     upstream::{Upstream, UpstreamError},
@@ -175,10 +175,7 @@ where
     match poll_fn(|cx| events.as_mut().poll_next(cx)).await {
         Some(Ok(ChatEvent::Error(error))) => Err(UpstreamError::Stream(error)),
         Some(Ok(ChatEvent::Finish(FinishReason::Error))) => {
-            Err(UpstreamError::Stream(StreamError::Reported {
-                code: Some("finish_reason".to_owned()),
-                message: "it ended the answer with an error".to_owned(),
-            }))
+            Err(UpstreamError::Stream(ended_with_an_error()))
         }
         Some(event) => event,
         None => Err(UpstreamError::Broken("it ended before its end".to_owned())),

@@ -115,6 +115,10 @@ impl Course {
                 return self.finish(FinishReason::Length);
             }
             ChatEvent::Usage(usage) => self.reported = Some(usage.normalized()),
+            // The model server failed, and says so last of all.
+            ChatEvent::Finish(FinishReason::Error) => {
+                return self.take(&ChatEvent::Error(ended_with_an_error()));
+            }
             ChatEvent::Finish(reason) => return self.finish(*reason),
             ChatEvent::Error(_) => self.end = Some(FinishReason::Error),
             _ => {}
@@ -277,6 +281,14 @@ impl Course {
                 crate::plain::body(completion, usage, created, Some(metadata))
             }
         }
+    }
+}
+
+/// What an end means that the model server calls an error.
+pub(crate) fn ended_with_an_error() -> StreamError {
+    StreamError::Reported {
+        code: Some("finish_reason".to_owned()),
+        message: "it ended the answer with an error".to_owned(),
     }
 }
 
