@@ -26,6 +26,7 @@ pub enum ChatPart {
 pub struct ChatReader {
     mode: Mode,
     parts: VecDeque<ChatPart>,
+    whole: bool,
 }
 
 enum Mode {
@@ -33,6 +34,8 @@ enum Mode {
     Json(Vec<u8>),
 }
 
+/// The last event of a stream.
+pub(crate) const DONE: &str = "[DONE]";
 /// The longest answer in one piece, in bytes.
 const MAX_JSON: usize = 16 << 20;
 
@@ -53,6 +56,7 @@ impl ChatReader {
                 Mode::Json(Vec::new())
             },
             parts: VecDeque::new(),
+            whole: false,
         }
     }
 
@@ -65,7 +69,9 @@ impl ChatReader {
             Mode::Events(decoder) => {
                 decoder.push(chunk);
                 while let Some(event) = decoder.next_event()? {
-                    self.parts.extend(part(event.data.as_str()));
+                    let (part, last) = part(event.data.as_str());
+                    self.whole |= last;
+                    self.parts.extend(part);
                 }
             }
             Mode::Json(text) => {
@@ -83,11 +89,24 @@ impl ChatReader {
         match &mut self.mode {
             Mode::Events(decoder) => {
                 if let Ok(Some(event)) = decoder.take_unfinished() {
-                    self.parts.extend(part(event.data.as_str()));
+                    let (part, last) = part(event.data.as_str());
+                    self.whole |= last;
+                    self.parts.extend(part);
                 }
             }
-            Mode::Json(text) => self.parts.extend(whole(&core::mem::take(text))),
+            Mode::Json(text) => {
+                let parts = whole(&core::mem::take(text));
+                self.whole |= parts.is_some();
+                self.parts.extend(parts.into_iter().flatten());
+            }
         }
+    }
+
+    /// Whether the answer came to the end that its format has: the chunk `finish` or `[DONE]` of a stream, the end of a
+    /// JSON text (which is known after [`end`](Self::end)). A body that ends before that was cut off, though the
+    /// connection may not tell: one that is closed looks the same as one that broke.
+    pub const fn is_whole(&self) -> bool {
+        self.whole
     }
 
     /// The next part that is complete.
@@ -115,15 +134,20 @@ struct Chunk<'a> {
     finish_reason: Option<String>,
 }
 
-/// Chunks of other types, `[DONE]` and what is no chunk at all are passed over.
-fn part(data: &str) -> Option<ChatPart> {
-    let chunk: Chunk<'_> = serde_json::from_str(data).ok()?;
+/// The part, and whether it is the end. Chunks of other types and what is no chunk at all are passed over.
+fn part(data: &str) -> (Option<ChatPart>, bool) {
+    let Ok(chunk) = serde_json::from_str::<Chunk<'_>>(data) else {
+        return (None, data == DONE);
+    };
     match &*chunk.kind {
-        "text-delta" => chunk.delta.map(ChatPart::Text),
-        "reasoning-delta" => chunk.delta.map(ChatPart::Reasoning),
-        "error" => Some(ChatPart::Error(chunk.error_text.unwrap_or_default())),
-        "finish" => Some(ChatPart::Finish(chunk.finish_reason)),
-        _ => None,
+        "text-delta" => (chunk.delta.map(ChatPart::Text), false),
+        "reasoning-delta" => (chunk.delta.map(ChatPart::Reasoning), false),
+        "error" => {
+            let text = chunk.error_text.unwrap_or_default();
+            (Some(ChatPart::Error(text)), false)
+        }
+        "finish" => (Some(ChatPart::Finish(chunk.finish_reason)), true),
+        _ => (None, false),
     }
 }
 
@@ -148,17 +172,25 @@ struct Message {
     reasoning_content: Option<String>,
 }
 
-fn whole(text: &[u8]) -> Vec<ChatPart> {
+/// Nothing if it ends in the middle.
+fn whole(text: &[u8]) -> Option<Vec<ChatPart>> {
     let completion = serde_json::from_slice::<Completion>(text);
+    if completion.as_ref().is_err_and(serde_json::Error::is_eof) {
+        return None;
+    }
     let Some(choice) = completion
         .ok()
         .and_then(|completion| completion.choices.into_iter().next())
     else {
-        return vec![ChatPart::Error("the answer is no chat.completion".into())];
+        return Some(vec![ChatPart::Error(
+            "the answer is no chat.completion".into(),
+        )]);
     };
     let said = choice.message.reasoning_content.map(ChatPart::Reasoning);
-    said.into_iter()
-        .chain(choice.message.content.map(ChatPart::Text))
-        .chain([ChatPart::Finish(choice.finish_reason)])
-        .collect()
+    Some(
+        said.into_iter()
+            .chain(choice.message.content.map(ChatPart::Text))
+            .chain([ChatPart::Finish(choice.finish_reason)])
+            .collect(),
+    )
 }

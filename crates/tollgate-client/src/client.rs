@@ -21,6 +21,7 @@ use tower_service::Service;
 use crate::{
     ChainFacts, ChatPart, ChatReader, Finding, NoFacts, Nonces, Origin, Paid, PaidBody, Pay,
     PayError, Payer, PayerBuilder, Policy, Receipt, ReceiptHandle, Transport, audit,
+    error::Unfinished,
 };
 
 /// The longest answer in one piece, in bytes.
@@ -73,6 +74,7 @@ pub struct PaidStream {
     paid: Option<Paid>,
     handle: Option<ReceiptHandle>,
     ended: bool,
+    cut: bool,
 }
 
 impl TollgateClient<()> {
@@ -205,7 +207,7 @@ impl<W: Wallet + 'static, N: ChainFacts + 'static> TollgateClient<W, N> {
     /// Posts JSON and waits for the whole answer, of whatever status.
     ///
     /// # Errors
-    /// [`PayError`].
+    /// [`PayError`]; of a paid answer that ends before its end [`PayError::Broken`].
     pub async fn post_json(&self, url: &str, body: impl Into<Bytes>) -> Result<Answer, PayError> {
         whole(self.send(post(url, body.into())?).await?).await
     }
@@ -213,7 +215,9 @@ impl<W: Wallet + 'static, N: ChainFacts + 'static> TollgateClient<W, N> {
     /// Posts a chat request (DGrid's dialect: `{"messages": …}`) and gives its answer as it comes, streamed or not.
     ///
     /// # Errors
-    /// [`PayError`]; an answer of another status than success is [`PayError::Answer`].
+    /// [`PayError`]; an answer of another status than success is [`PayError::Answer`]. One that ends before its end
+    /// (without `finish` and `[DONE]`, or in the middle of a JSON text) is [`PayError::Broken`], after the parts that
+    /// came.
     pub async fn chat(&self, url: &str, body: impl Into<Bytes>) -> Result<PaidStream, PayError> {
         let response = self.send(post(url, body.into())?).await?;
         if !response.status().is_success() {
@@ -231,6 +235,7 @@ impl<W: Wallet + 'static, N: ChainFacts + 'static> TollgateClient<W, N> {
             paid: parts.extensions.remove(),
             handle: parts.extensions.remove(),
             ended: false,
+            cut: false,
         })
     }
 
@@ -312,6 +317,9 @@ impl Stream for PaidStream {
             if let Some(part) = this.reader.next_part() {
                 return Poll::Ready(Some(Ok(part)));
             }
+            if core::mem::take(&mut this.cut) {
+                return Poll::Ready(Some(Err(PayError::Broken(Unfinished.into()))));
+            }
             if this.ended {
                 return Poll::Ready(None);
             }
@@ -331,6 +339,7 @@ impl Stream for PaidStream {
                 None => {
                     this.ended = true;
                     this.reader.end();
+                    this.cut = !this.reader.is_whole();
                 }
             }
         }
@@ -358,6 +367,9 @@ async fn whole(response: Response<PaidBody<reqwest::Body>>) -> Result<Answer, Pa
         .map_err(PayError::Broken)?
         .to_bytes();
     let handle: Option<ReceiptHandle> = parts.extensions.remove();
+    if handle.as_ref().is_some_and(ReceiptHandle::broke_off) {
+        return Err(PayError::Broken(Unfinished.into()));
+    }
     Ok(Answer {
         status: parts.status,
         headers: parts.headers,

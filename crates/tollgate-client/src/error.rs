@@ -6,7 +6,7 @@ use http::StatusCode;
 use tollgate_eip712::SignError;
 use tollgate_x402::{AuthorizationKind, ErrorCode, PaymentRequired, ReadError, Timestamp};
 
-use crate::{FactsError, Refusals};
+use crate::{FactsError, Origin, Refusals};
 
 /// An error of the HTTP client beneath.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -27,11 +27,9 @@ pub enum PayError {
     /// The seller does not take the payment.
     #[error(transparent)]
     Rejected(Box<Rejection>),
-    /// A payment was sent, and no answer came: it may be charged. Sending the same request again sends the same
-    /// authorization again; none other is signed for it before the deadline.
-    #[error(
-        "the payment was sent and no answer came ({source}): it may be charged. Send the very same request again to use the same authorization; it stands until {until} (Unix time)"
-    )]
+    /// A payment was sent, and no answer came: it may be charged. Whether sending the same request again can be a
+    /// second charge tells `again`.
+    #[error("the payment was sent and no answer came ({source}): it may be charged{}", again.advice(*until))]
     AnswerLost {
         /// What the HTTP client says.
         source: BoxError,
@@ -39,6 +37,8 @@ pub enum PayError {
         kind: AuthorizationKind,
         /// Until when it can be submitted.
         until: Timestamp,
+        /// What sending the same request again would be.
+        again: Again,
     },
     /// The request failed before anything was paid.
     #[error("the request failed before anything was paid: {0}")]
@@ -57,10 +57,17 @@ pub enum PayError {
     /// The chain did not tell the permit's nonce. Nothing was signed.
     #[error(transparent)]
     Chain(#[from] FactsError),
-    /// Too many payments stand without an answer. Nothing was signed.
-    #[error("too many payments stand whose end is not known; wait until some of them expire")]
-    TooManyOpen,
-    /// The answer broke off. Of a once or exact payment, what became of it is not known; send the same request again.
+    /// Too many payments to this seller stand without an answer. Nothing was sent. Other sellers are paid as before.
+    #[error(
+        "too many payments to {origin} stand whose end is not known; wait until some of them expire"
+    )]
+    TooManyOpen {
+        /// The seller.
+        origin: Origin,
+    },
+    /// The answer broke off, with an error of the connection or before the end that its format has. What was delivered
+    /// may be charged. A payment that is bound to its request (once, exact, or named by a `payment-identifier`) stays
+    /// known: the same request sends it again, and a gateway gives the answer that it kept.
     #[error("the answer broke off: {0}")]
     Broken(#[source] BoxError),
     /// The seller, or something before it, answered with an error. Whether it was paid, it says itself.
@@ -78,6 +85,35 @@ pub enum PayError {
     #[error("the payment does not fit a header; the seller's offer is too odd to be answered")]
     Header,
 }
+
+/// What it would be to send a request again whose answer was lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Again {
+    /// The same payment: the very same request sends the same authorization under the same name until its deadline, and
+    /// none other is signed for it. It is charged once.
+    SamePayment,
+    /// A new payment. An allowance without a `payment-identifier` does not say which request it is for, so each sending
+    /// can be charged.
+    NewPayment,
+}
+
+impl Again {
+    fn advice(self, until: Timestamp) -> String {
+        match self {
+            Self::SamePayment => format!(
+                ". Send the very same request again to use the same authorization; it stands until {until} (Unix time)"
+            ),
+            Self::NewPayment => {
+                ", and sending it again can be charged again: this seller cannot tell that it is the same request".into()
+            }
+        }
+    }
+}
+
+/// An answer that ended before the end that its format has.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection ended before the answer's end")]
+pub(crate) struct Unfinished;
 
 /// A seller's 402 to a request that was paid.
 #[derive(Clone, Debug)]

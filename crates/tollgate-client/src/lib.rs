@@ -51,7 +51,7 @@ pub use body::PaidBody;
 pub use chat::{ChatPart, ChatReader};
 pub use development::{DEVELOPMENT_ACCOUNTS, is_development_account};
 pub use dollars::Dollars;
-pub use error::{BoxError, PayError, Rejection};
+pub use error::{Again, BoxError, PayError, Rejection};
 pub use facts::{ChainFacts, FactsError, NoFacts};
 pub use origin::Origin;
 pub use paid::Paid;

@@ -152,7 +152,7 @@ impl<W: Wallet, N: ChainFacts> Payer<W, N> {
             return None;
         }
         let now = state.now();
-        if let Some((attempt, in_flight)) = state.attempts.resume(target.digest, now) {
+        if let Some((attempt, in_flight)) = state.attempts.resume(target, now) {
             return Some(AtOnce::Resumed(Ready::resumed(attempt, in_flight)));
         }
         let quote = state.quotes.of(target)?;
@@ -215,10 +215,10 @@ impl<W: Wallet, N: ChainFacts> Payer<W, N> {
             return self.ready(target, &offer, plan.entry, paid);
         }
         let again = |old: &Authorization| answers(old, &plan);
-        if let Some((attempt, in_flight)) = state.attempts.again(target.digest, now, again) {
+        if let Some((attempt, in_flight)) = state.attempts.again(target, now, again) {
             return Ok(Ready::resumed(attempt, in_flight));
         }
-        if let Some((standing, until)) = state.attempts.standing(target.digest, now)
+        if let Some((standing, until)) = state.attempts.standing(target, now)
             && let Some(limit) = state.policy.max_authorization
         {
             let more = Dollars::of(plan.amount, plan.asset.decimals());
@@ -227,6 +227,11 @@ impl<W: Wallet, N: ChainFacts> Payer<W, N> {
                     Refusal::Standing { standing, until }.into(),
                 ));
             }
+        }
+        if !state.attempts.has_room(target, now) {
+            return Err(PayError::TooManyOpen {
+                origin: target.origin.clone(),
+            });
         }
         let authorization = self.sign_once_for(&plan, now).await?;
         let paid = self.paid(target, &plan, authorization, false);
@@ -410,11 +415,10 @@ impl<W: Wallet, N: ChainFacts> Payer<W, N> {
                 header: header.clone(),
                 paid: paid.clone(),
             };
-            let begun = self
-                .state
-                .attempts
-                .begin(target.digest, attempt, self.state.now());
-            Some(begun.map_err(|_| PayError::TooManyOpen)?)
+            let begun = self.state.attempts.begin(target, attempt, self.state.now());
+            Some(begun.map_err(|_| PayError::TooManyOpen {
+                origin: target.origin.clone(),
+            })?)
         } else {
             None
         };

@@ -125,6 +125,7 @@ struct Told {
     receipt: Option<Receipt>,
     findings: Vec<Finding>,
     ended: bool,
+    cut: bool,
 }
 
 impl ReceiptHandle {
@@ -143,11 +144,23 @@ impl ReceiptHandle {
         self.told().ended
     }
 
+    /// Whether the answer ended before its end: with an error, or as if it were over though its format (a UI message
+    /// stream, a stream of completion chunks, a JSON text) says that more was to come. The payment stays known then: where
+    /// it is bound to its request, the same request sends it again.
+    pub fn broke_off(&self) -> bool {
+        self.told().cut
+    }
+
+    pub(crate) fn break_off(&self) {
+        self.told().cut = true;
+    }
+
     pub(crate) fn tell(&self, receipt: Option<Receipt>, findings: Vec<Finding>, ended: bool) {
         *self.told() = Told {
             receipt,
             findings,
             ended,
+            cut: false,
         };
     }
 

@@ -20,7 +20,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    BoxError, ChainFacts, NoFacts, Origin, PaidBody, PayError, Payer, Receipt, Rejection,
+    Again, BoxError, ChainFacts, NoFacts, Origin, PaidBody, PayError, Payer, Receipt, Rejection,
     ReplayBody,
     payer::{AtOnce, Ready},
     target::Target,
@@ -211,6 +211,10 @@ where
                     source: error,
                     kind: ready.paid.kind,
                     until: ready.paid.deadline,
+                    again: match ready.in_flight {
+                        Some(_) => Again::SamePayment,
+                        None => Again::NewPayment,
+                    },
                 });
             }
         };

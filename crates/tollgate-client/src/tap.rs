@@ -3,24 +3,36 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{HeaderMap, header};
-use serde::Deserialize;
+use http::{HeaderMap, HeaderName, header};
+use serde::{Deserialize, de::IgnoredAny};
 use tollgate_sse::{CONTENT_TYPE, Decoder, Event, Limits};
 use tollgate_x402::Amount;
 
-use crate::Receipt;
+use crate::{Receipt, chat::DONE};
 
 /// The longest JSON answer that is read along with.
 const MAX_JSON: usize = 4 << 20;
+/// Says that a stream is a UI message stream.
+const UI_MESSAGE_STREAM: HeaderName = HeaderName::from_static("x-vercel-ai-ui-message-stream");
 
 /// Reads along with one answer.
 pub(crate) enum Tap {
     /// A stream of events.
-    Events(Box<(Decoder, Receipt)>),
+    Events(Box<Events>),
     /// One JSON text, in chunks, with what is left to its limit.
     Json(Vec<Bytes>, usize),
     /// Neither.
     Off,
+}
+
+/// What is known of a stream of events.
+pub(crate) struct Events {
+    decoder: Decoder,
+    receipt: Receipt,
+    /// It is of a dialect whose end is known.
+    known: bool,
+    /// That end was seen.
+    whole: bool,
 }
 
 impl Tap {
@@ -36,10 +48,12 @@ impl Tap {
             return Self::Off;
         }
         match kind.as_deref() {
-            Some(CONTENT_TYPE) => {
-                let decoder = Decoder::new(Limits::default());
-                Self::Events(Box::new((decoder, Receipt::default())))
-            }
+            Some(CONTENT_TYPE) => Self::Events(Box::new(Events {
+                decoder: Decoder::new(Limits::default()),
+                receipt: Receipt::default(),
+                known: headers.contains_key(UI_MESSAGE_STREAM),
+                whole: false,
+            })),
             Some("application/json") => Self::Json(Vec::new(), MAX_JSON),
             _ => Self::Off,
         }
@@ -48,9 +62,8 @@ impl Tap {
     pub(crate) fn see(&mut self, chunk: &Bytes) {
         let broken = match self {
             Self::Events(events) => {
-                let (decoder, receipt) = &mut **events;
-                decoder.push(chunk.clone());
-                read_events(decoder, receipt).is_err()
+                events.decoder.push(chunk.clone());
+                events.read().is_err()
             }
             Self::Json(chunks, left) => match left.checked_sub(chunk.len()) {
                 Some(rest) => {
@@ -67,58 +80,95 @@ impl Tap {
         }
     }
 
+    /// Whether an answer of which no more comes lacks its end. Of what is not read along with, that is not known.
+    pub(crate) fn is_cut(&mut self) -> bool {
+        match self {
+            Self::Events(events) => {
+                events.read_unfinished();
+                events.known && !events.whole
+            }
+            Self::Json(chunks, _) => {
+                let body = joined(chunks);
+                let cut = serde_json::from_slice::<IgnoredAny>(&body)
+                    .is_err_and(|error| error.is_eof() && !body.is_empty());
+                *chunks = vec![body];
+                cut
+            }
+            Self::Off => false,
+        }
+    }
+
     /// What the answer said, as far as it came.
     pub(crate) fn finish(&mut self) -> Receipt {
         match core::mem::replace(self, Self::Off) {
             Self::Events(events) => {
-                let (mut decoder, mut receipt) = *events;
-                if let Ok(Some(event)) = decoder.take_unfinished() {
-                    read_event(&event, &mut receipt);
-                }
-                receipt
+                let mut events = *events;
+                events.read_unfinished();
+                events.receipt
             }
-            Self::Json(chunks, _) => {
-                let body = match chunks.as_slice() {
-                    [one] => one.clone(),
-                    many => Bytes::from(many.concat()),
-                };
-                serde_json::from_slice::<Part<'_>>(&body)
-                    .ok()
-                    .and_then(|part| part.message_metadata)
-                    .map(Metadata::into_receipt)
-                    .unwrap_or_default()
-            }
+            Self::Json(chunks, _) => serde_json::from_slice::<Part<'_>>(&joined(&chunks))
+                .ok()
+                .and_then(|part| part.message_metadata)
+                .map(Metadata::into_receipt)
+                .unwrap_or_default(),
             Self::Off => Receipt::default(),
         }
     }
 }
 
-fn read_events(
-    decoder: &mut Decoder,
-    receipt: &mut Receipt,
-) -> Result<(), tollgate_sse::DecodeError> {
-    while let Some(event) = decoder.next_event()? {
-        read_event(&event, receipt);
+impl Events {
+    fn read(&mut self) -> Result<(), tollgate_sse::DecodeError> {
+        while let Some(event) = self.decoder.next_event()? {
+            self.see(&event);
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn read_unfinished(&mut self) {
+        if let Ok(Some(event)) = self.decoder.take_unfinished() {
+            self.see(&event);
+        }
+    }
+
+    /// Takes what a part of a UI message stream says of the charge, and of the end. The last word counts.
+    fn see(&mut self, event: &Event) {
+        let data = event.data.as_str();
+        if data == DONE {
+            self.whole = true;
+            return;
+        }
+        // Text has these in quotes that are escaped, so this is rarely true for nothing.
+        let told = ["\"messageMetadata\"", "\"finish\""];
+        if self.known && !told.iter().any(|word| data.contains(word)) {
+            return;
+        }
+        let Ok(part) = serde_json::from_str::<Part<'_>>(data) else {
+            return;
+        };
+        let kind = part.kind.as_deref().unwrap_or_default();
+        self.known |= matches!(
+            kind,
+            "start"
+                | "text-start"
+                | "text-delta"
+                | "reasoning-start"
+                | "reasoning-delta"
+                | "finish"
+        ) || part.object.as_deref() == Some("chat.completion.chunk");
+        self.whole |= kind == "finish";
+        let carries = matches!(kind, "start" | "finish" | "message-metadata");
+        if let Some(metadata) = part.message_metadata.filter(|_| carries) {
+            let before = core::mem::take(&mut self.receipt);
+            self.receipt = metadata.into_receipt().or(before);
+        }
+    }
 }
 
-/// Takes what a part of a UI message stream says of the charge. The last word counts.
-fn read_event(event: &Event, receipt: &mut Receipt) {
-    let data = event.data.as_str();
-    // Text has it in quotes that are escaped, so this is rarely true for nothing.
-    if !data.contains("\"messageMetadata\"") {
-        return;
-    }
-    let Ok(part) = serde_json::from_str::<Part<'_>>(data) else {
-        return;
-    };
-    let carries = matches!(
-        part.kind.as_deref(),
-        Some("start" | "finish" | "message-metadata")
-    );
-    if let Some(metadata) = part.message_metadata.filter(|_| carries) {
-        *receipt = metadata.into_receipt().or(core::mem::take(receipt));
+/// The chunks as one.
+fn joined(chunks: &[Bytes]) -> Bytes {
+    match chunks {
+        [one] => one.clone(),
+        many => Bytes::from(many.concat()),
     }
 }
 
@@ -127,6 +177,8 @@ fn read_event(event: &Event, receipt: &mut Receipt) {
 struct Part<'a> {
     #[serde(rename = "type", borrow, default)]
     kind: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    object: Option<Cow<'a, str>>,
     #[serde(default)]
     message_metadata: Option<Metadata>,
 }

@@ -13,8 +13,15 @@ use tower_service::Service;
 
 /// An HTTP client for [`Pay`](crate::Pay): reqwest with rustls, connection pools, `TCP_NODELAY`, and no redirects,
 /// which would carry a payment to whoever they name.
+///
+/// The system's proxies (`HTTPS_PROXY`, …) are used for `https://` alone, through a tunnel in which they see nothing. A
+/// request to `http://`, which is for this machine, goes there itself: a proxy would read the payment, and could answer
+/// in the seller's name.
 #[derive(Clone, Debug)]
-pub struct Transport(reqwest::Client);
+pub struct Transport {
+    encrypted: reqwest::Client,
+    plain: reqwest::Client,
+}
 
 impl Transport {
     /// A client that gives up on a connection after `connect`, and on an answer after no byte came for `silence`.
@@ -22,15 +29,28 @@ impl Transport {
     /// # Errors
     /// What reqwest says, where TLS cannot be set up.
     pub fn new(connect: Duration, silence: Duration) -> Result<Self, reqwest::Error> {
-        reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .tcp_nodelay(true)
-            .connect_timeout(connect)
-            .read_timeout(silence)
-            .user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map(Self)
+        let client = || {
+            reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .tcp_nodelay(true)
+                .connect_timeout(connect)
+                .read_timeout(silence)
+                .user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")))
+        };
+        Ok(Self {
+            encrypted: client().https_only(true).build()?,
+            plain: client().no_proxy().build()?,
+        })
+    }
+
+    /// What a request goes by: only what is encrypted for the seller may go by a proxy.
+    fn client(&self, request: &reqwest::Request) -> &reqwest::Client {
+        if request.url().scheme() == "https" {
+            &self.encrypted
+        } else {
+            &self.plain
+        }
     }
 }
 
@@ -44,9 +64,10 @@ impl Service<Request<Bytes>> for Transport {
     }
 
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
-        let client = self.0.clone();
+        let transport = self.clone();
         Box::pin(async move {
             let request = reqwest::Request::try_from(request)?;
+            let client = transport.client(&request);
             client.execute(request).await.map(Response::from)
         })
     }

@@ -69,8 +69,18 @@ impl Watch {
         self.tap.see(chunk);
     }
 
-    /// The answer came to its end, or its reader had enough of it.
+    /// No more comes. That is the answer's end only if the answer says so: a connection that is closed behind a body
+    /// without a length looks just the same when its other side was killed.
     pub(crate) fn ended(&mut self) {
+        if self.tap.is_cut() {
+            self.broken();
+        } else {
+            self.left();
+        }
+    }
+
+    /// The answer came to its end, or its reader had enough of it.
+    fn left(&mut self) {
         self.close();
         if let Some(in_flight) = self.in_flight.take() {
             in_flight.answered();
@@ -80,6 +90,7 @@ impl Watch {
     /// The answer broke off: what became of the payment is not known.
     pub(crate) fn broken(&mut self) {
         self.close();
+        self.handle.break_off();
         self.in_flight = None;
     }
 
@@ -114,6 +125,6 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.ended();
+        self.left();
     }
 }

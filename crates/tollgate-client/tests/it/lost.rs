@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use http::Response;
 use http_body_util::BodyExt;
-use tollgate_client::{PayError, Policy, Refusal};
+use tollgate_client::{Again, PayError, Policy, Refusal};
 use tollgate_x402::{AssetTransferMethod, ErrorCode, Network, SettleResponse};
 
 use crate::seller::*;
 
 /// A seller of once or exact payments whose answers to payments are scripted.
-fn answering(
+pub(crate) fn answering(
     entry: tollgate_x402::PaymentRequirements,
     replies: impl IntoIterator<Item = Reply>,
 ) -> Seller {
@@ -21,11 +21,11 @@ fn answering(
 }
 
 /// A client that tells of each failure.
-fn impatient() -> Policy {
+pub(crate) fn impatient() -> Policy {
     Policy::default().retries(0).patience(0)
 }
 
-fn headers(seller: &Seller) -> Vec<http::HeaderValue> {
+pub(crate) fn headers(seller: &Seller) -> Vec<http::HeaderValue> {
     let payments = seller.payments();
     payments
         .iter()
@@ -289,4 +289,38 @@ async fn a_payment_that_is_used_up_stands_and_another_is_signed_within_the_limit
     let error = buyer.ask("{}").await.unwrap_err();
     let refused = error.refusals().unwrap().first();
     assert!(matches!(refused, Refusal::Standing { .. }), "{refused}");
+}
+
+/// What is said of a lost answer to this offer.
+async fn said(offer: fn() -> Reply) -> (Again, String) {
+    let seller = Seller::new(move |seen| match seen.payment {
+        Some(_) => Err("reset".into()),
+        None => offer(),
+    });
+    let error = Buyer::at(&seller, impatient()).ask("{}").await.unwrap_err();
+    let text = error.to_string();
+    match error {
+        PayError::AnswerLost { again, .. } => (again, text),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_payment_that_each_sending_makes_anew_is_never_said_to_be_safe_to_send_again() {
+    let (again, text) = said(|| demand(vec![upto()], "")).await;
+    assert_eq!(again, Again::NewPayment);
+    assert!(
+        text.contains("sending it again can be charged again"),
+        "{text}"
+    );
+    assert!(!text.contains("to use the same authorization"), "{text}");
+    // Where it is bound to its request, it is.
+    for offer in [|| demand(vec![once()], ""), || named(vec![upto()])] {
+        let (again, text) = said(offer).await;
+        assert_eq!(again, Again::SamePayment);
+        assert!(
+            text.contains("the very same request again to use the same authorization"),
+            "{text}"
+        );
+    }
 }

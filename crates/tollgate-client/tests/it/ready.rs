@@ -68,7 +68,7 @@ async fn payment(Path(id): Path<String>) -> String {
     .to_json()
 }
 
-async fn serve() -> String {
+pub(crate) async fn serve() -> String {
     let app = Router::new()
         .route("/x402/v1", post(chat))
         .route("/x402/v1/payments/{id}", get(payment))
@@ -87,7 +87,7 @@ async fn serve() -> String {
     format!("http://{address}")
 }
 
-fn client(wallet: &Counting) -> TollgateClient<Counting, Sevens> {
+pub(crate) fn client(wallet: &Counting) -> TollgateClient<Counting, Sevens> {
     TollgateClient::builder()
         .wallet(wallet.clone())
         .policy(Policy::default())

@@ -21,9 +21,9 @@ use tollgate_client::{
 };
 use tollgate_eip712::{LocalWallet, Wallet, WalletError, verify};
 use tollgate_x402::{
-    Amount, AssetTransferMethod, Authorization, ChainId, Clock, Limits, Network, PaymentPayload,
-    PaymentRequired, PaymentRequirements, PrimaryType, ResourceInfo, Scheme, Signature65,
-    Timestamp,
+    Amount, AssetTransferMethod, Authorization, ChainId, Clock, Extensions, Limits, Network,
+    PaymentIdentifier, PaymentPayload, PaymentRequired, PaymentRequirements, PrimaryType,
+    ResourceInfo, Scheme, Signature65, Timestamp,
 };
 use tower::{Service, ServiceExt};
 
@@ -125,6 +125,16 @@ pub(crate) fn demand(entries: Vec<PaymentRequirements>, error: &str) -> Reply {
     let offer = required(entries, error);
     let mut response = Response::new(chunks(vec![Ok(offer.to_body_v1().into())]));
     *response.status_mut() = StatusCode::PAYMENT_REQUIRED;
+    let header = offer.to_header_v2().parse().unwrap();
+    response.headers_mut().insert("payment-required", header);
+    Ok(response)
+}
+
+/// A 402 of a seller that knows requests by their names.
+pub(crate) fn named(entries: Vec<PaymentRequirements>) -> Reply {
+    let mut offer = required(entries, "Payment required");
+    offer.extensions = Extensions::new().with_payment_identifier(PaymentIdentifier::default());
+    let mut response = demand(vec![], "")?;
     let header = offer.to_header_v2().parse().unwrap();
     response.headers_mut().insert("payment-required", header);
     Ok(response)
