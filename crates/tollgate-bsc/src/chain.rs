@@ -231,6 +231,40 @@ impl Chain {
             .collect()
     }
 
+    /// Whether a transaction that is none of these used an account's nonce, at or below this block.
+    ///
+    /// A node that shows none of them may be behind, so a node's word counts only where it has itself counted the nonce
+    /// as used by that block; and as many as must agree have to say so, and fewer than that anything else. All endpoints
+    /// are asked: this is not for every day.
+    ///
+    /// # Errors
+    /// Those of the transport, where fewer answer than must agree.
+    pub async fn used_elsewhere(
+        &self,
+        account: Address,
+        nonce: u64,
+        block: u64,
+        hashes: &[B256],
+    ) -> Result<bool, ChainError> {
+        let (mut elsewhere, mut not, mut failed) = (0_usize, 0_usize, None);
+        let answers = self.ask_all(|endpoint| async move {
+            let used = count_of(endpoint, account, BlockTag::Number(block)).await? > nonce;
+            let known = receipts_of(endpoint, hashes).await?;
+            Ok(used && known.iter().all(Option::is_none))
+        });
+        for (_, answer) in answers.await {
+            match answer {
+                Ok(true) => elsewhere = elsewhere.saturating_add(1),
+                Ok(false) => not = not.saturating_add(1),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        match failed {
+            Some(error) if elsewhere.saturating_add(not) < self.0.agreement.max(1) => Err(error),
+            _ => Ok(elsewhere >= self.0.agreement.max(1) && not < self.0.agreement.max(1)),
+        }
+    }
+
     /// Whether a node knows the transaction: in a block, or in its pool.
     ///
     /// # Errors

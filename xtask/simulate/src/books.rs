@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alloy_primitives::{B256, U256};
+use alloy_primitives::{Address, B256, U256};
 use tollgate_ledger::BookedEntry;
 use tollgate_payment::{
     Account, AuthorizationKey, BatchId, BatchItem, BatchRow, Entry, ExposureKey, Limit, OwnerKey,
@@ -575,6 +575,14 @@ impl Books {
             );
         }
         Ok(())
+    }
+
+    /// What is due, or final, of a payer's allowance.
+    pub(crate) fn charged(&self, payer: usize, seller: Address) -> u64 {
+        let all = self.spenders.iter();
+        all.filter(|(key, _)| key.spender == seller && payer_of(key.owner.owner) == Some(payer))
+            .map(|(_, sums)| sums.due + sums.paid)
+            .sum()
     }
 
     /// Payments that are not decided.

@@ -276,7 +276,17 @@ impl History {
             let purse = core.chain.state().purses[payer].clone();
             let setting = core.setting.clone();
             let request = core.requests;
+            core.payers[payer].charged = core.books.charged(payer, payers::seller(&setting)) > 0;
             let order = core.payers[payer].order(&setting, &purse, now, request, &mut core.rng);
+            if let Some(act) = core.payers[payer].submits() {
+                note!(
+                    core,
+                    payer as u64,
+                    "{:>10} payer {payer} does {act:?}",
+                    self.world.now()
+                );
+                core.chain.act(act);
+            }
             core.open[replica] += 1;
             let who = Who {
                 replica,
@@ -345,7 +355,7 @@ impl History {
                     }
                 }
                 if !*calm {
-                    run_ahead(chain, rng);
+                    run_ahead(chain, setting.strangers, rng);
                     if setting.mutant == Some(Mutant::SharedCounter) && rng.permille(60) {
                         let payer = rng.place(chain.state().purses.len());
                         chain.act(Act::Foreign(payer, 5));
@@ -558,13 +568,13 @@ impl History {
 }
 
 /// Strangers submit what they see in the pool.
-fn run_ahead(chain: &mut Chain, rng: &mut Rng) {
+fn run_ahead(chain: &mut Chain, strangers: u64, rng: &mut Rng) {
     let mut acts = Vec::new();
     for tx in &chain.pool {
         let Body::Ours { to, input, .. } = &tx.body else {
             continue;
         };
-        if *to != SETTLER || !rng.permille(60) {
+        if *to != SETTLER || !rng.permille(strangers) {
             continue;
         }
         let Ok(call) = Settler::settleCall::abi_decode(input) else {

@@ -115,6 +115,10 @@ mutants! {
     NeverLost "never-lost" Once;
     /// A gateway that can give no sign of life goes on admitting.
     LeaseForgotten "lease-forgotten" Once;
+    /// A reading is believed whole, though what was settled at or below its block became final only since.
+    ForkBalance "fork-balance" Exact;
+    /// A permit that a reorganization took out after its successor was signed is not submitted again.
+    PermitLost "permit-lost" Allowance;
 }
 
 impl Mutant {
@@ -149,6 +153,21 @@ impl Mutant {
             Self::EarlyPermit => {
                 setting.settler = true;
                 setting.hostile = 0;
+            }
+            Self::ForkBalance => {
+                setting.poor = true;
+                setting.hostile = 0;
+                setting.reorgs = 300;
+                setting.luck = rng.range(300, 700);
+                setting.lag = 2;
+                setting.pace = rng.range(20, 120);
+            }
+            Self::PermitLost => {
+                setting.settler = true;
+                setting.hostile = 0;
+                setting.reorgs = 300;
+                setting.eager = 1_000;
+                setting.luck = rng.range(300, 700);
             }
             Self::OneConfirmation | Self::ReorgIgnored => setting.reorgs = 120,
             Self::FreshNonce | Self::ForgetsReplaced => {

@@ -26,6 +26,12 @@ pub(crate) struct Payer {
     pub(crate) honest: bool,
     /// The permit in use.
     pub(crate) permit: Option<Allowance>,
+    /// It submits its first permit itself, as anybody may.
+    eager: bool,
+    /// The permit that it has submitted.
+    submitted: Option<Allowance>,
+    /// Whether anything was charged to its allowance.
+    pub(crate) charged: bool,
     /// What every permit is worth, by its nonce: the largest that was signed.
     signed: BTreeMap<u64, u64>,
     nonces: u64,
@@ -59,6 +65,9 @@ pub(crate) fn draw(setting: &Setting, rng: &mut Rng) -> (Vec<Payer>, Vec<Purse>)
             index,
             honest,
             permit: None,
+            eager: rng.permille(setting.eager),
+            submitted: None,
+            charged: false,
             signed: BTreeMap::new(),
             nonces: 1_000 * (index as u64 + 1),
             past: Vec::new(),
@@ -167,6 +176,16 @@ impl Payer {
         }
     }
 
+    /// What it does on the chain by itself when it has asked.
+    pub(crate) fn submits(&mut self) -> Option<Act> {
+        let permit = self.permit.as_ref().filter(|_| self.eager)?;
+        if self.submitted.is_some() || !permit.nonce.is_zero() {
+            return None;
+        }
+        self.submitted = Some(permit.clone());
+        Some(submission(permit))
+    }
+
     /// Signs a permit with the token's nonce of now. One that replaces another of the same nonce is better.
     pub(crate) fn sign_permit(
         &mut self,
@@ -175,6 +194,13 @@ impl Payer {
         deadline: u64,
         rng: &mut Rng,
     ) -> Allowance {
+        // What it has submitted stands for its nonce: another would be worth nothing. And while nothing is charged to it
+        // the seller has no reason to submit it again, if it gets lost: then a successor would be worth nothing either.
+        if let Some(permit) = &self.submitted
+            && (permit.nonce == U256::from(purse.permit_nonce) || !self.charged)
+        {
+            return permit.clone();
+        }
         let mut value = rng.range(150, 900);
         let mut deadline = deadline;
         if let Some(permit) = &self.permit
@@ -299,18 +325,22 @@ impl Payer {
                 _ => Act::Send(index, purse.balance),
             },
             6 => match &self.permit {
-                Some(permit) => Act::Permit(
-                    permit.owner,
-                    permit.spender,
-                    units(permit.value),
-                    permit.deadline.0,
-                    permit.signature.r(),
-                ),
+                Some(permit) => submission(permit),
                 None => Act::Freeze(index, rng.permille(500)),
             },
             _ => Act::Receive(index, rng.range(50, 500)),
         }
     }
+}
+
+fn submission(permit: &Allowance) -> Act {
+    Act::Permit(
+        permit.owner,
+        permit.spender,
+        units(permit.value),
+        permit.deadline.0,
+        permit.signature.r(),
+    )
 }
 
 /// Who is paid.

@@ -11,7 +11,7 @@ use tollgate_x402::{Amount, Authorization, B256, ErrorCode, PaymentId};
 
 use crate::{
     books::units,
-    payers::Order,
+    payers::{self, Order},
     replica::Till,
     world::{Served, Who, World, note},
 };
@@ -103,7 +103,9 @@ async fn admit(world: &Arc<World>, who: Who, till: Till, order: Order) {
                 ErrorCode::AllowanceExhausted | ErrorCode::InvalidPermitNonce
             ) && let Authorization::Allowance(permit) = &order.authorization
             {
+                let seller = payers::seller(&core.setting);
                 let payer = &mut core.payers[order.payer];
+                payer.charged = core.books.charged(order.payer, seller) > 0;
                 if payer.permit.as_ref() == Some(permit) {
                     let purse = core.chain.state().purses[order.payer].clone();
                     let deadline = world.seconds() + 4_000;

@@ -74,6 +74,10 @@ pub(crate) struct Setting {
     pub(crate) storms: u64,
     /// Of a thousand looks at the weather so many kill a replica.
     pub(crate) crashes: u64,
+    /// Of a thousand promises that strangers see in the pool they submit so many.
+    pub(crate) strangers: u64,
+    /// Of a thousand payers so many submit their first permit themselves.
+    pub(crate) eager: u64,
     /// Payers with bad intentions, of a thousand.
     pub(crate) hostile: u64,
     /// Honest payers have little money.
@@ -118,6 +122,8 @@ impl Setting {
             luck: rng.range(500, 1000),
             storms: if gentle { 0 } else { rng.range(0, 350) },
             crashes: if gentle { 0 } else { rng.range(0, 300) },
+            strangers: 60,
+            eager: 200,
             hostile: rng.range(0, 600),
             poor: rng.permille(400),
             max_age: rng.range(0, 4),

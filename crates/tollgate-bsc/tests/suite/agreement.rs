@@ -146,6 +146,34 @@ async fn a_forged_receipt_is_a_disagreement() {
 }
 
 #[tokio::test]
+async fn a_nonce_is_anothers_only_by_the_word_of_nodes_that_have_got_so_far() {
+    let (nodes, chain) = nodes::<3>().await;
+    // The first stands still, and the answer of the third is lost.
+    let transaction = everywhere(&nodes[1..], approve(USD1, PERMIT2, U256::from(9))).await;
+    let block = nodes[1]
+        .request("eth_blockNumber", json!([]))
+        .await
+        .unwrap();
+    let block: alloy_primitives::U64 = serde_json::from_value(block).unwrap();
+    let (ours, foreign) = ([transaction.hash], [Default::default()]);
+    let used = |hashes| chain.used_elsewhere(account(0), 0, block.to(), hashes);
+    nodes[2]
+        .faults()
+        .next("eth_getTransactionReceipt", 1, Fault::Status(503));
+    assert!(!used(&ours).await.unwrap_or(false));
+    // One that has counted it and does not show it is one, and two must agree.
+    nodes[2].faults().next(
+        "eth_getTransactionReceipt",
+        1,
+        Fault::Forge(serde_json::Value::Null),
+    );
+    assert_eq!(used(&ours).await, Ok(false));
+    assert_eq!(used(&foreign).await, Ok(true));
+    let next = chain.used_elsewhere(account(0), 1, block.to(), &ours);
+    assert_eq!(next.await, Ok(false));
+}
+
+#[tokio::test]
 async fn too_few_answers_are_no_agreement() {
     let (nodes, chain) = nodes::<2>().await;
     nodes[1].faults().next("eth_call", 1, Fault::Status(503));

@@ -317,9 +317,15 @@ impl<W: Wallet + 'static> Rail for OwnRail<W> {
         if !used {
             return Ok(Trace::Pending);
         }
-        // Used for good: by one of ours, which the node then shows, or by a stranger.
+        // Used for good: by one of ours, or by a stranger. That stops the account, so it is a node's to say only if it has
+        // itself got so far: another may stand still, and tell nothing of what is long final.
+        let stolen = self
+            .chain
+            .used_elsewhere(account, nonce, settled, &hashes)
+            .await
+            .map_err(unavailable)?;
         let sight = self.chain.sight(&hashes).await.map_err(unavailable)?;
-        if sight.receipts.iter().flatten().next().is_some() {
+        if !stolen || sight.receipts.iter().flatten().next().is_some() {
             return Ok(Trace::Pending);
         }
         tracing::error!(nonce, %account, "the settling account's nonce was used by another transaction");

@@ -440,7 +440,11 @@ impl Chain {
         let mut back: Vec<Tx> = Vec::new();
         for index in out {
             for tx in self.blocks[index].txs.clone() {
-                let act = matches!(tx.body, Body::Act(_));
+                // Transactions that carry a signature of somebody else are nobody's to send again.
+                let act = match &tx.body {
+                    Body::Act(Act::Permit(..) | Act::Transfer(_)) | Body::Ours { .. } => false,
+                    Body::Act(_) => true,
+                };
                 let known = self.pool.iter().any(|known| known.hash == tx.hash);
                 if (act || rng.permille(keep)) && !known {
                     back.push(tx);

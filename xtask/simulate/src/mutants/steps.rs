@@ -3,7 +3,7 @@
 use std::any::Any;
 
 use tollgate_payment::{
-    AuthorizationKey, Command, Decision, Limit, PaymentState, Refusal, Row, Rows,
+    AuthorizationKey, Command, Decision, Limit, PaymentState, Refusal, Row, Rows, SpenderRow,
     command::{Checkpoint, Claim, Commit, Conclude, Reserve, Seal},
 };
 use tollgate_x402::{Amount, Timestamp};
@@ -123,6 +123,32 @@ impl Mutant {
             Self::BookedTwice => {
                 let again = decision.entries.clone();
                 decision.entries.extend(again);
+            }
+            Self::ForkBalance => {
+                for row in &mut decision.writes {
+                    let view = match row {
+                        Row::Owner(owner) => &mut owner.view,
+                        Row::Spender(SpenderRow {
+                            limit: Limit::Seen(view),
+                            ..
+                        }) => view,
+                        _ => continue,
+                    };
+                    if let Some(view) = view {
+                        view.doubt = Amount::ZERO;
+                    }
+                }
+            }
+            Self::PermitLost => {
+                for row in &mut decision.writes {
+                    if let Row::Spender(spender) = row
+                        && let Limit::Counter(counter) = &mut spender.limit
+                    {
+                        for it in &mut counter.superseded {
+                            it.permit.applied = true;
+                        }
+                    }
+                }
             }
             Self::IntervalHole => {
                 for row in &mut decision.writes {
