@@ -9,7 +9,8 @@ use tollgate_x402::{Address, B256, Bytes, ChainId, U256};
 
 use crate::{
     BlockRef, BlockTag, CallRequest, ChainConfig, ChainError, Heads, Log, LogFilter, PayerQuery,
-    PayerState, RpcCounts, TxReceipt, agreement, counts::Counter, endpoint::Endpoint, wire,
+    PayerState, RpcCounts, TxReceipt, agreement, counts::Counter, endpoint::Endpoint,
+    nonces::count_of, wire,
 };
 
 /// A chain, by way of one or more nodes. Cheap to clone.
@@ -110,6 +111,11 @@ impl Chain {
     #[must_use]
     pub fn id(&self) -> ChainId {
         self.0.chain_id
+    }
+
+    /// So many nodes must say the same; at least one.
+    pub(crate) fn agreement(&self) -> usize {
+        self.0.agreement.max(1)
     }
 
     /// The time between two blocks, at which everything is polled.
@@ -229,40 +235,6 @@ impl Chain {
                 agreement::elect_seen(&seen, self.0.agreement, "a receipt")
             })
             .collect()
-    }
-
-    /// Whether a transaction that is none of these used an account's nonce, at or below this block.
-    ///
-    /// A node that shows none of them may be behind, so a node's word counts only where it has itself counted the nonce
-    /// as used by that block; and as many as must agree have to say so, and fewer than that anything else. All endpoints
-    /// are asked: this is not for every day.
-    ///
-    /// # Errors
-    /// Those of the transport, where fewer answer than must agree.
-    pub async fn used_elsewhere(
-        &self,
-        account: Address,
-        nonce: u64,
-        block: u64,
-        hashes: &[B256],
-    ) -> Result<bool, ChainError> {
-        let (mut elsewhere, mut not, mut failed) = (0_usize, 0_usize, None);
-        let answers = self.ask_all(|endpoint| async move {
-            let used = count_of(endpoint, account, BlockTag::Number(block)).await? > nonce;
-            let known = receipts_of(endpoint, hashes).await?;
-            Ok(used && known.iter().all(Option::is_none))
-        });
-        for (_, answer) in answers.await {
-            match answer {
-                Ok(true) => elsewhere = elsewhere.saturating_add(1),
-                Ok(false) => not = not.saturating_add(1),
-                Err(error) => failed = failed.or(Some(error)),
-            }
-        }
-        match failed {
-            Some(error) if elsewhere.saturating_add(not) < self.0.agreement.max(1) => Err(error),
-            _ => Ok(elsewhere >= self.0.agreement.max(1) && not < self.0.agreement.max(1)),
-        }
     }
 
     /// Whether a node knows the transaction: in a block, or in its pool.
@@ -518,7 +490,7 @@ impl Chain {
         }
     }
 
-    async fn ask_all<'a, T, F>(
+    pub(crate) async fn ask_all<'a, T, F>(
         &'a self,
         ask: impl Fn(&'a Endpoint) -> F,
     ) -> Vec<(&'a Endpoint, Result<T, ChainError>)>
@@ -538,23 +510,7 @@ impl Chain {
     }
 }
 
-async fn count_of(
-    endpoint: &Endpoint,
-    account: Address,
-    block: BlockTag,
-) -> Result<u64, ChainError> {
-    #[cfg(feature = "node")]
-    if let Some(node) = endpoint.node() {
-        let count = node.transaction_count(account, block).await;
-        return count.map_err(|error| endpoint.error(error.into()));
-    }
-    let count: U64 = endpoint
-        .call("eth_getTransactionCount", (account, block))
-        .await?;
-    Ok(count.to())
-}
-
-async fn receipts_of(
+pub(crate) async fn receipts_of(
     endpoint: &Endpoint,
     hashes: &[B256],
 ) -> Result<Vec<Option<TxReceipt>>, ChainError> {

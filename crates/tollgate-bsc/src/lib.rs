@@ -25,6 +25,7 @@ mod found;
 mod logs;
 #[cfg(feature = "node")]
 mod node;
+mod nonces;
 mod payer;
 mod receipt;
 mod settle;

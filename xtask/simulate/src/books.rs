@@ -33,57 +33,9 @@ macro_rules! must {
 }
 
 mod ends;
+mod sums;
 
-#[derive(Clone, Copy, Default, PartialEq, Debug)]
-struct Sums {
-    held: u64,
-    due: u64,
-    in_flight: u64,
-    lost: u64,
-    paid: u64,
-    unproven: u64,
-}
-
-impl Sums {
-    fn of(payment: &PaymentRow) -> Self {
-        let mut sums = Self {
-            unproven: units(payment.unproven),
-            lost: units(payment.short),
-            ..Self::default()
-        };
-        match payment.state {
-            PaymentState::Serving { .. } => {
-                sums.held = units(payment.reserved);
-                sums.in_flight = 1;
-            }
-            PaymentState::Due { .. } | PaymentState::Claimed { .. } => {
-                sums.due = units(payment.charge);
-            }
-            PaymentState::Final { .. } => sums.paid = units(payment.charge),
-            PaymentState::Lost { .. } => sums.lost += units(payment.charge),
-            PaymentState::Released { .. } => {}
-        }
-        sums
-    }
-
-    fn add(&mut self, other: Self) {
-        self.held += other.held;
-        self.due += other.due;
-        self.in_flight += other.in_flight;
-        self.lost += other.lost;
-        self.paid += other.paid;
-        self.unproven += other.unproven;
-    }
-
-    fn take(&mut self, other: Self) {
-        self.held -= other.held;
-        self.due -= other.due;
-        self.in_flight -= other.in_flight;
-        self.lost -= other.lost;
-        self.paid -= other.paid;
-        self.unproven -= other.unproven;
-    }
-}
+use self::sums::Sums;
 
 pub(crate) fn units(amount: Amount) -> u64 {
     small(amount.get())
