@@ -6,7 +6,8 @@ use anyhow::{Context, bail};
 use serde_json::json;
 use tollgate_chat::{ChatRequest, dialect::dgrid};
 use tollgate_client::{
-    ChainRpc, ChatPart, Dollars, Policy, Receipt, TollgateClient, is_development_account,
+    AuthorizationKind, ChainRpc, ChatPart, Dollars, PayError, Policy, Receipt, TollgateClient,
+    is_development_account,
 };
 use tollgate_eip712::LocalWallet;
 use tollgate_x402::ChainId;
@@ -88,26 +89,29 @@ impl Chat {
                 .trim_end_matches('/')
                 .trim_end_matches("/x402/v1")
         );
-        let mut answer = client
-            .chat(&url, self.body()?)
-            .await
-            .map_err(in_our_words)?;
+        let mut answer = client.chat(&url, self.body()?).await.map_err(lost)?;
         let mut text = String::new();
-        let mut failed = None;
+        let mut ending = Ending::default();
         while let Some(part) = answer.next().await {
-            match part? {
-                ChatPart::Text(more) => {
+            match part {
+                Ok(ChatPart::Text(more)) => {
                     if !self.json {
                         say_part!("{}", printable(&more));
                     }
                     text.push_str(&more);
                 }
-                ChatPart::Error(error) => failed = Some(error),
-                _ => {}
+                Ok(ChatPart::Error(error)) => ending.reported = Some(error),
+                Ok(ChatPart::Finish(reason)) => ending.finish = Some(reason),
+                Ok(_) => {}
+                Err(error) => ending.broken = Some(lost(error).to_string()),
             }
         }
         let receipt = answer.receipt();
-        let findings: Vec<String> = answer.findings().iter().map(ToString::to_string).collect();
+        let failed = ending.failure();
+        let mut findings: Vec<String> = answer.findings().iter().map(ToString::to_string).collect();
+        if failed.is_none() && untold(answer.paid(), receipt.as_ref()) {
+            findings.push(UNTOLD.to_owned());
+        }
         if self.json {
             say!(
                 "{}",
@@ -136,7 +140,10 @@ impl Chat {
             }
         }
         if let Some(error) = failed {
-            bail!("the gateway reports: {}", printable(&error));
+            if ending.reported.is_some() {
+                bail!("the gateway reports: {}", printable(&error));
+            }
+            bail!("{}", printable(&error));
         }
         Ok(if findings.is_empty() {
             ExitCode::SUCCESS
@@ -167,6 +174,54 @@ impl Chat {
     }
 }
 
+/// What is wrong with a receipt that names no charge.
+const UNTOLD: &str = "the answer was paid for, and the gateway does not say what it charged";
+
+/// Whether an answer was paid for and its charge not told, so that it cannot be held against anything. An exact payment
+/// moves what was signed, whatever is told.
+fn untold(paid: Option<&tollgate_client::Paid>, receipt: Option<&Receipt>) -> bool {
+    paid.is_some_and(|paid| paid.kind != AuthorizationKind::Exact)
+        && receipt.and_then(|receipt| receipt.charge).is_none()
+}
+
+/// How an answer ended.
+#[derive(Default)]
+struct Ending {
+    /// The error that the gateway told of.
+    reported: Option<String>,
+    /// Why no more came.
+    broken: Option<String>,
+    /// The end, and the reason that was given for it.
+    finish: Option<Option<String>>,
+}
+
+impl Ending {
+    /// Why it is no answer, if it is none.
+    fn failure(&self) -> Option<String> {
+        let told = self.reported.clone().or_else(|| self.broken.clone());
+        told.or_else(|| match &self.finish {
+            None => Some("the answer ended without its end; what came of it may be charged".into()),
+            Some(Some(reason)) if reason == "error" => {
+                Some("the answer ended with an error; what came of it may be charged".into())
+            }
+            Some(_) => None,
+        })
+    }
+}
+
+/// The client remembers what it signed, and says so; a run of this program remembers nothing for the next.
+fn lost(error: PayError) -> anyhow::Error {
+    match error {
+        PayError::AnswerLost { source, .. } => anyhow::anyhow!(
+            "the payment was sent and no answer came ({source}): it may be charged, and asking again is a new payment"
+        ),
+        PayError::Broken(source) => anyhow::anyhow!(
+            "the answer broke off: {source}. What came of it may be charged, and asking again is a new payment"
+        ),
+        other => in_our_words(other),
+    }
+}
+
 /// A seller's text without what would steer the terminal.
 fn printable(text: &str) -> String {
     text.chars()
@@ -176,11 +231,30 @@ fn printable(text: &str) -> String {
 
 /// The client names its settings; here they are flags.
 fn in_our_words(error: tollgate_client::PayError) -> anyhow::Error {
-    let text = error.to_string();
+    let text = match refusal(&error) {
+        Some(refusal) => refusal,
+        None => crate::explain(&anyhow::Error::new(error)),
+    };
     anyhow::anyhow!(
         text.replace("max_charge", "--max-usd")
             .replace("max_authorization", "--max-sign-usd")
+            .replace(
+                "allow that network if you mean to pay there",
+                "name it with --chain-id if you mean to pay there"
+            )
     )
+}
+
+/// What a gateway says of a request that it does not serve: its sentences, not its JSON.
+fn refusal(error: &tollgate_client::PayError) -> Option<String> {
+    let tollgate_client::PayError::Answer { status, text } = error else {
+        return None;
+    };
+    let told: serde_json::Value = serde_json::from_str(text).ok()?;
+    let word = |key: &str| told.get(key)?.as_str().map(printable);
+    let (code, message) = (word("error")?, word("errorMessage")?);
+    let advice = word("advice").map_or_else(String::new, |advice| format!(". {advice}"));
+    Some(format!("{message} ({status}, {code}){advice}"))
 }
 
 fn dim(text: &str) -> String {

@@ -93,8 +93,9 @@ impl Serve {
         }
         let mut config = ServeConfig::default();
         config.connections = plan.connections;
-        config.connections_per_address =
-            plan.connections_per_address.map(std::num::NonZeroUsize::get);
+        config.connections_per_address = plan
+            .connections_per_address
+            .map(std::num::NonZeroUsize::get);
         config.drain = plan.drain;
         #[cfg(unix)]
         let admin = hear(&plan, &seller);
