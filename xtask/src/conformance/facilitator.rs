@@ -58,7 +58,10 @@ impl Facilitator {
         let (program, line) = Program::start(&cmd, &log, is_json, PATIENCE)?;
         Ok(Self {
             url: address(&line, "facilitator")?,
-            rpc: address(&line, "rpc")?,
+            rpc: match &anvil {
+                Some(anvil) => anvil.rpc.clone(),
+                None => address(&line, "rpc")?,
+            },
             program,
             anvil,
         })
