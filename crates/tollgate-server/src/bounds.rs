@@ -10,6 +10,9 @@ use tollgate_x402::{Amount, Limits};
 pub struct Bounds {
     /// The longest request body, in bytes. More is 413. Default 4 MiB.
     pub request_bytes: usize,
+    /// The most that bodies take together while they are being read, in bytes: whoever comes then is told to come again.
+    /// Default 256 MiB; at least [`request_bytes`](Self::request_bytes), or no body of that size is taken.
+    pub reading_bytes: usize,
     /// How long a request body may take to arrive. Default 30 s.
     pub request_timeout: Duration,
     /// The longest body of a buffered answer, in bytes. More is the upstream's failure: 502, nothing charged.
@@ -45,6 +48,7 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             request_bytes: 4 * 1024 * 1024,
+            reading_bytes: 256 * 1024 * 1024,
             request_timeout: Duration::from_secs(30),
             response_bytes: 16 * 1024 * 1024,
             wire: Limits::DEFAULT,

@@ -79,7 +79,7 @@ where
             Err(problem) => State::Answered {
                 response: Some(problem.to_response()),
             },
-            Ok(payment) => match Read::new(body, &shared.bounds) {
+            Ok(payment) => match Read::new(body, &shared.bounds, &shared.memory) {
                 Err(error) => State::Answered {
                     response: Some(error.problem(&shared.bounds).to_response()),
                 },

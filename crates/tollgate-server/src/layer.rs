@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Full;
+use tokio::sync::Semaphore;
 use tollgate_payment::port::Till;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -23,18 +24,28 @@ pub(crate) struct Shared<T, F> {
     pub(crate) tariff: F,
     pub(crate) bounds: Bounds,
     pub(crate) drain: Drain,
+    /// What bodies that are being read may still take, in bytes.
+    pub(crate) memory: Arc<Semaphore>,
+}
+
+impl<T, F> Shared<T, F> {
+    fn new(till: T, tariff: F, bounds: Bounds) -> Arc<Self> {
+        let memory = bounds.reading_bytes.min(Semaphore::MAX_PERMITS);
+        Arc::new(Self {
+            till,
+            tariff,
+            bounds,
+            drain: Drain::new(),
+            memory: Arc::new(Semaphore::new(memory)),
+        })
+    }
 }
 
 impl<T: Till, F: Tariff> PaywallLayer<T, F> {
     /// A paywall that prices by `tariff` and is paid into `till`, within the default [`Bounds`].
     pub fn new(till: T, tariff: F) -> Self {
         Self {
-            shared: Arc::new(Shared {
-                till,
-                tariff,
-                bounds: Bounds::default(),
-                drain: Drain::new(),
-            }),
+            shared: Shared::new(till, tariff, Bounds::default()),
         }
     }
 
@@ -43,12 +54,7 @@ impl<T: Till, F: Tariff> PaywallLayer<T, F> {
     pub fn with_bounds(self, bounds: Bounds) -> Self {
         let Shared { till, tariff, .. } = self.shared.as_ref();
         Self {
-            shared: Arc::new(Shared {
-                till: till.clone(),
-                tariff: tariff.clone(),
-                bounds,
-                drain: Drain::new(),
-            }),
+            shared: Shared::new(till.clone(), tariff.clone(), bounds),
         }
     }
 

@@ -6,10 +6,15 @@ use core::{
     task::{Context, Poll},
 };
 
+use std::sync::Arc;
+
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::Body;
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Sleep, sleep},
+};
 use tollgate_x402::ErrorCode;
 
 use crate::{Bounds, Problem};
@@ -23,6 +28,9 @@ pin_project! {
         time: Sleep,
         first: Bytes,
         rest: BytesMut,
+        memory: Arc<Semaphore>,
+        // What this body takes of it.
+        taken: Option<OwnedSemaphorePermit>,
         limit: usize,
         over: bool,
         // How much more of a body that is too large is read and thrown away: a connection that is closed while its
@@ -40,6 +48,8 @@ pub(crate) enum ReadError {
     TooLarge,
     Broken,
     Late,
+    /// Others take all the memory there is for this.
+    Crowded,
 }
 
 impl ReadError {
@@ -60,15 +70,27 @@ impl ReadError {
                     bounds.request_timeout.as_millis()
                 ),
             ),
+            Self::Crowded => (
+                ErrorCode::RateLimited,
+                "too many requests are being read".to_owned(),
+            ),
         };
-        Problem::new(code, message)
+        let problem = Problem::new(code, message);
+        match self {
+            Self::Crowded => problem.retry_after(bounds.retry_after),
+            Self::TooLarge | Self::Broken | Self::Late => problem,
+        }
     }
 }
 
 impl<B: Body> Read<B> {
     /// # Errors
     /// [`ReadError::TooLarge`], if the body says itself that it is far too large.
-    pub(crate) fn new(body: B, bounds: &Bounds) -> Result<Self, ReadError> {
+    pub(crate) fn new(
+        body: B,
+        bounds: &Bounds,
+        memory: &Arc<Semaphore>,
+    ) -> Result<Self, ReadError> {
         let limit = bounds.request_bytes;
         let patience = limit.saturating_mul(DISCARDED);
         let length = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
@@ -81,6 +103,8 @@ impl<B: Body> Read<B> {
             time,
             first: Bytes::new(),
             rest: BytesMut::new(),
+            memory: Arc::clone(memory),
+            taken: None,
             limit,
             over: length > limit,
             patience,
@@ -118,11 +142,19 @@ impl<B: Body> Future for Read<B> {
             if *this.over {
                 *this.first = Bytes::new();
                 *this.rest = BytesMut::new();
+                *this.taken = None;
                 match this.patience.checked_sub(data.remaining()) {
                     Some(left) => *this.patience = left,
                     None => return Poll::Ready(Err(ReadError::TooLarge)),
                 }
                 continue;
+            }
+            let more = u32::try_from(data.remaining()).ok();
+            let more = more.and_then(|more| this.memory.clone().try_acquire_many_owned(more).ok());
+            match (more, this.taken.as_mut()) {
+                (None, _) => return Poll::Ready(Err(ReadError::Crowded)),
+                (Some(more), Some(taken)) => taken.merge(more),
+                (more, None) => *this.taken = more,
             }
             if read == 0 {
                 *this.first = data.copy_to_bytes(data.remaining());
