@@ -19,14 +19,14 @@ use tollgate_bsc::{Chain, ChainError, PayerQuery};
 use tollgate_eip712::TokenDomain;
 use tollgate_facilitator::{Call, Facilitator, Stage};
 use tollgate_payment::{
-    BatchItem, BatchRow, Instruction, LossReason, Submission,
+    BatchItem, BatchRow, BatchState, Instruction, LossReason, Submission,
     command::{Fate, ItemFate},
     port::{Rail, RailError, Trace},
 };
 use tollgate_x402::{
     Address, AssetTransferMethod, Authorization, B256, Bytes, ChainId, Clock, Exact,
     FacilitatorRequest, Limits, Network, PaymentPayload, PaymentRequired, PaymentRequirements,
-    ResourceInfo, Scheme, SupportedResponse, X402Version,
+    ResourceInfo, Scheme, SupportedResponse, Timestamp, X402Version,
 };
 
 use self::proof::Seen;
@@ -68,7 +68,15 @@ struct Inner<F> {
 struct Asked {
     in_flight: bool,
     hints: Vec<B256>,
+    /// When the chain was last searched for it; nothing has been said of it since.
+    searched: Option<Timestamp>,
 }
+
+/// Requests that may be open at once. They need no nonces of ours, so that one which is never settled is in no other's way.
+const MOST_OPEN: usize = 256;
+
+/// Seconds after which the chain is searched again for a request that has been open for long, at most.
+const LONGEST_REST: u64 = 30;
 
 impl<F> Clone for RemoteRail<F> {
     fn clone(&self) -> Self {
@@ -199,6 +207,7 @@ impl<F: Facilitator> Inner<F> {
                     && !known.hints.contains(&hint)
                 {
                     known.hints.push(hint);
+                    known.searched = None;
                 }
                 match settled.stage {
                     Stage::Done | Stage::Pending => Submission::Accepted,
@@ -222,6 +231,21 @@ impl<F: Facilitator> Inner<F> {
             .get(&hash)
             .map(|known| known.hints.clone())
             .unwrap_or_default()
+    }
+
+    /// Whether the chain was searched for this request a short while ago, for its age. Otherwise it is searched now.
+    fn rests(&self, hash: B256, age: u64) -> bool {
+        let now = self.clock.now();
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = asked.entry(hash).or_default();
+        let wait = age.wrapping_shr(3).min(LONGEST_REST);
+        let rests = known
+            .searched
+            .is_some_and(|at| at <= now && now.since(at) < wait);
+        if !rests {
+            known.searched = Some(now);
+        }
+        rests
     }
 
     fn forget(&self, hash: B256) {
@@ -286,6 +310,16 @@ impl<F: Facilitator> Rail for RemoteRail<F> {
         let (Some(item), chain) = (batch.items.first(), &self.inner.chain) else {
             return Ok(Trace::Pending);
         };
+        let age = self.inner.clock.now().since(batch.created);
+        if self.inner.rests(stored.hash, age) {
+            // As it was seen last.
+            return Ok(match batch.state {
+                BatchState::Included { transaction, block } => {
+                    Trace::Included { transaction, block }
+                }
+                _ => Trace::Pending,
+            });
+        }
         let decided = |seen: Seen| match seen {
             Seen::Final { transaction, block } => {
                 self.inner.forget(stored.hash);
@@ -336,6 +370,10 @@ impl<F: Facilitator> Rail for RemoteRail<F> {
             block: heads.finalized.number,
             items: vec![ItemFate::Lost(reason)],
         }))
+    }
+
+    fn most_undecided(&self) -> usize {
+        MOST_OPEN
     }
 
     /// Requests are numbered by the ledger alone: no chain counts them.

@@ -54,6 +54,7 @@ on_both_chains! {
     a_paused_token_loses_no_charge_and_blocks_no_payer,
     a_settler_that_refuses_its_operator_loses_no_charge,
     a_charge_that_cannot_be_paid_takes_no_other_with_it,
+    many_charges_of_an_emptied_payer_cost_few_transactions,
     charges_of_an_old_address_wait_for_its_worker_and_stop_nobody,
     a_transfer_is_settled_at_once_beside_an_allowance_that_waits,
     a_look_between_block_and_finality_takes_nothing_off_a_plain_accounts_allowance,
@@ -515,6 +516,34 @@ async fn a_charge_that_cannot_be_paid_takes_no_other_with_it(chain: Backend) {
     assert_eq!(totals.discrepancies(), Vec::<String>::new());
     let refused = world.admit(&offer, &signed).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::InsufficientFunds);
+}
+
+async fn many_charges_of_an_emptied_payer_cost_few_transactions(chain: Backend) {
+    let mut world = World::new(chain, aggregate()).await;
+    let offer = world.metered(dollars(10));
+    let signed = world.allowance(PAYER, dollars(99), 0).await;
+    let mut ids = Vec::new();
+    for _ in 0..30 {
+        ids.push(world.pay(&offer, &signed, dollars(1)).await);
+    }
+    world.leave(PAYER, Amount::ZERO).await;
+    world.pass(601).await;
+    for _ in 0..60 {
+        world.tick().await;
+        world.pass(10).await;
+    }
+    for id in ids {
+        let payment = world.store.payment(id).await.unwrap().unwrap();
+        let lost = tollgate_payment::PaymentState::Lost {
+            reason: tollgate_payment::LossReason::Balance,
+        };
+        assert_eq!(payment.state, lost);
+    }
+    let rows = world.store.rows();
+    let sent = rows
+        .iter()
+        .filter(|row| matches!(row, tollgate_payment::Row::Batch(batch) if !batch.sent.is_empty()));
+    assert!((1..=3).contains(&sent.count()));
 }
 
 async fn charges_of_an_old_address_wait_for_its_worker_and_stop_nobody(chain: Backend) {

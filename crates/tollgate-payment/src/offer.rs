@@ -11,6 +11,10 @@ use tollgate_x402::{
     ResourceInfo, Scheme, Timestamp, WrittenOffer,
 };
 
+/// Seconds beyond its `maxTimeoutSeconds` for which a once or exact payment may be signed, at most: a day, for clients
+/// whose clock is fast or which sign for longer than they are asked.
+const LONGEST: u64 = 86_400;
+
 /// What a seller takes for one token.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Terms {
@@ -275,7 +279,15 @@ impl Terms {
             ErrorCode::InvalidPaymentRequirements
         };
         good(authorization.token() == self.token, token)?;
-        let in_time = authorization.deadline() >= now.plus(margin);
+        // What is good for one request is signed for that: what stays open for long is known to be unpaid as late.
+        let latest = match authorization {
+            Authorization::Allowance(_) => Timestamp(u64::MAX),
+            Authorization::Once(_) | Authorization::Exact(_) => {
+                now.plus(self.max_timeout.saturating_add(LONGEST))
+            }
+        };
+        let deadline = authorization.deadline();
+        let in_time = deadline >= now.plus(margin) && deadline <= latest;
         match (authorization, pricing) {
             (Authorization::Allowance(a), Pricing::Metered { least, .. }) => {
                 good(self.permit, ErrorCode::UnsupportedPayloadType)?;

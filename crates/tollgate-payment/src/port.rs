@@ -72,6 +72,11 @@ pub trait Rail: Send + Sync + 'static {
     /// What became of a sealed batch.
     fn trace(&self, batch: &BatchRow) -> impl Future<Output = Result<Trace, RailError>> + Send;
 
+    /// Batches of the account that may be undecided at once: a node takes only so many transactions ahead of the chain.
+    fn most_undecided(&self) -> usize {
+        16
+    }
+
     /// The account's transaction count on the chain.
     fn nonce(&self) -> impl Future<Output = Result<u64, RailError>> + Send;
 

@@ -1,5 +1,7 @@
 //! What became of an item, and what is in its way.
 
+use std::collections::BTreeMap;
+
 use alloy_sol_types::{SolCall, SolEvent};
 use tollgate_bsc::{
     ChainError, ChainTransaction, Claim, ItemEvidence, LogFilter, PayerQuery, PayerState, Sight,
@@ -7,7 +9,9 @@ use tollgate_bsc::{
 };
 use tollgate_contracts::abi::{ExactProxy, IEip3009, IErc20};
 use tollgate_eip712::Wallet;
-use tollgate_payment::{BatchItem, BatchRow, LossReason, command::ItemFate, port::RailError};
+use tollgate_payment::{
+    BatchItem, BatchRow, LossReason, SpenderKey, command::ItemFate, port::RailError,
+};
 use tollgate_x402::{Authorization, Exact, Permit2Exact};
 
 use super::{OwnRail, unavailable};
@@ -47,6 +51,9 @@ impl<W: Wallet> OwnRail<W> {
         // It is not the payers' doing that another transaction used the nonce.
         let blameless = receipt.is_none().then_some(ItemFate::Untried);
         let mut fates = Vec::with_capacity(batch.items.len());
+        // Counters of payers who have nothing any more: what comes after the item that showed it fails like that one, and
+        // needs no transaction of its own to be known.
+        let mut empty: BTreeMap<SpenderKey, ItemFate> = BTreeMap::new();
         for (item, claim) in batch.items.iter().zip(&claims) {
             let shown = match claim {
                 // A permit is good if the call was.
@@ -70,11 +77,21 @@ impl<W: Wallet> OwnRail<W> {
                         item.owner().owner
                     )));
                 }
-                // An interval before it failed, and has its own fate.
+                // An interval before it failed.
+                (ItemEvidence::Skipped { .. }, BatchItem::Allowance { spender, .. }) => {
+                    empty.get(spender).copied().unwrap_or(ItemFate::Untried)
+                }
                 (ItemEvidence::Skipped { .. }, _) => ItemFate::Untried,
                 (ItemEvidence::Failed | ItemEvidence::NotMoved, _) => {
                     let found = self.diagnose(item).await?.or(blameless);
-                    found.unwrap_or(ItemFate::Again(LossReason::Refused))
+                    let fate = found.unwrap_or(ItemFate::Again(LossReason::Refused));
+                    if let (ItemFate::Short { available, .. }, BatchItem::Allowance { spender, .. }) =
+                        (fate, item)
+                        && available.is_zero()
+                    {
+                        empty.insert(*spender, fate);
+                    }
+                    fate
                 }
             });
         }

@@ -18,7 +18,7 @@ use std::{
 use tokio::sync::{Notify, watch};
 use tollgate_ledger::{Store, StoreError};
 use tollgate_payment::{
-    BatchItem, BatchRow, BatchState, Credit, Halt, SignerKey,
+    BatchItem, BatchRow, BatchState, Credit, Halt, SignerKey, SpenderKey,
     port::{Rail, RailError},
 };
 use tollgate_x402::{Address, Clock, Timestamp};
@@ -155,8 +155,8 @@ pub enum WorkerError {
     Halted(Halt),
 }
 
-/// Undecided batches of one account, at most.
-const MOST_UNDECIDED: usize = 16;
+/// Batches that are begun in one look, at most: then what is undecided has its turn again.
+const MOST_SENT: usize = 16;
 
 impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
     /// A worker. It looks when `work` is notified, and by itself.
@@ -275,10 +275,7 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
                 continue;
             }
             // A counter's batches are concluded in their order.
-            let blocked = batch
-                .items
-                .iter()
-                .any(|item| waiting.contains(&item.owner()));
+            let blocked = counters(&batch).any(|counter| waiting.contains(&counter));
             match self.follow(&batch, blocked).await {
                 Ok(true) => {
                     progress.concluded = progress.concluded.saturating_add(1);
@@ -289,7 +286,7 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
                     failed.get_or_insert(error);
                 }
             }
-            waiting.extend(batch.items.iter().map(BatchItem::owner));
+            waiting.extend(counters(&batch));
             progress.undecided = progress.undecided.saturating_add(1);
         }
         self.feel().await?;
@@ -299,8 +296,8 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
         if let Some(halt) = self.halt.clone() {
             return Err(WorkerError::Halted(halt));
         }
-        // A node takes only so many transactions of one account ahead of the chain.
-        while progress.undecided < MOST_UNDECIDED
+        while progress.undecided < self.rail.most_undecided()
+            && progress.sent < MOST_SENT
             && let Some(batch) = self.claim().await?
         {
             self.send(&batch).await?;
@@ -309,4 +306,12 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
         }
         Ok(progress)
     }
+}
+
+/// The counters that a batch draws, or sets the allowance of.
+fn counters(batch: &BatchRow) -> impl Iterator<Item = SpenderKey> {
+    batch.items.iter().filter_map(|item| match item {
+        BatchItem::Allowance { spender, .. } | BatchItem::Permit { spender, .. } => Some(*spender),
+        BatchItem::Once { .. } | BatchItem::Exact { .. } => None,
+    })
 }

@@ -20,7 +20,7 @@ use tollgate_payment::{
 };
 use tollgate_x402::{
     Amount, Authorization, B256, ChainId, Clock, ErrorCode, PaymentId, PaymentPayload,
-    ResourceInfo, SettleResponse, SupportedResponse, VerifyResponse,
+    ResourceInfo, Scheme, SettleResponse, SupportedResponse, VerifyResponse,
 };
 
 use crate::world::*;
@@ -46,6 +46,8 @@ enum Manner {
     Pending(B256),
     /// It refuses, with a code.
     Refuses,
+    /// It refuses payments by use, and settles those of one price.
+    RefusesUpto,
 }
 
 /// A facilitator that answers in its manner.
@@ -80,7 +82,10 @@ impl Facilitator for Remote {
             })
         };
         match manner {
-            Manner::Honest => self.desk.settle(call).await,
+            Manner::RefusesUpto if call.request.requirements.scheme == Scheme::Upto => {
+                failed(ErrorCode::InvalidPayload, None, Stage::Refused)
+            }
+            Manner::Honest | Manner::RefusesUpto => self.desk.settle(call).await,
             Manner::SettlesAndDenies => {
                 self.desk.settle(call).await?;
                 failed(ErrorCode::InsufficientFunds, None, Stage::Refused)
@@ -382,4 +387,23 @@ async fn pending_for_ever_by_another_payments_transaction_changes_nothing() {
 #[tokio::test]
 async fn a_refusal_changes_nothing() {
     changes_nothing(|_| Manner::Refuses).await;
+}
+
+#[tokio::test]
+async fn payments_that_are_never_settled_keep_no_other_from_being_settled() {
+    let seller = Seller::open(Manner::RefusesUpto).await;
+    let mut dead = Vec::new();
+    for nonce in 0..20 {
+        let signed = once(seller.chain(), cents(50), 500 + nonce).await;
+        dead.push(seller.serve(&signed, cents(1)).await);
+    }
+    let good = transfer(seller.chain(), cents(3), 11).await;
+    let good = seller.serve(&good, cents(3)).await;
+    let ended = seller.ended(good).await;
+    assert!(matches!(ended, PaymentState::Final { .. }), "{ended:?}");
+    for id in dead {
+        let state = seller.state(id).await;
+        assert!(matches!(state, PaymentState::Claimed { .. }), "{state:?}");
+    }
+    assert_eq!(seller.facilitator.earned(), cents(3));
 }
