@@ -11,12 +11,12 @@ use tollgate_eip712::digest;
 use tollgate_ledger::{CurrentRun, Outage, Store, StoreError};
 use tollgate_payment::{
     Ask, AuthorizationKey, Command as _, ExposureKey, FundsBound, IdentifierKey, Menu, Offer,
-    OwnerKey, PaymentKeys, Pricing, Refusal, RequestBinding, Retention, Terms,
+    OwnerKey, PaymentKeys, Pricing, Refusal, RequestBinding, Retention,
     command::{Naming, Reserve},
     port::{Admission, AdmitError, Admitted, Kept, Replay, Till, Verifier},
 };
 use tollgate_x402::{
-    Address, Authorization, Clock, ErrorCode, Exact, Extensions, Identifier, MatchError, PaymentId,
+    Address, Authorization, Clock, ErrorCode, Exact, Extensions, Identifier, PaymentId,
     PaymentPayload, PaymentStatus,
 };
 
@@ -26,13 +26,14 @@ use crate::{
     ids::Ids,
     market::{Market, Markets},
     prices::Prices,
-    refusal::{
-        explain, in_flight, meant, refused, repriced, signature_code, unrecorded, unverified,
-        used_up,
-    },
+    refusal::{explain, in_flight, refused, repriced, unrecorded, unverified, used_up},
     replay::{self, Earlier},
     watch::{self, Watch},
 };
+
+mod verify;
+
+use self::verify::Verified;
 
 /// The seller's till over a store and a reader of the chain. A handle: clones are the same till.
 pub struct Cashier<S, V> {
@@ -156,67 +157,6 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
     /// The markets.
     pub fn markets(&self) -> &Markets {
         &self.inner.config.markets
-    }
-
-    /// The authorization that a payment carries, which answers one of our entries and whose signature is good.
-    fn verify(&self, offer: &Offer, payment: &PaymentPayload) -> Result<Verified<'_>, AdmitError> {
-        let mut best: Option<MatchError> = None;
-        for (entry, terms) in offer.entries() {
-            match payment.authorization_for(entry) {
-                Ok(authorization) => {
-                    if let Some(market) = self.inner.config.markets.of(terms.chain, terms.token) {
-                        return self.signed(offer, payment, authorization, market);
-                    }
-                }
-                // The entry that the client meant says more than one that it did not.
-                Err(error) if best.is_none_or(|best| meant(best) < meant(error)) => {
-                    best = Some(error);
-                }
-                Err(_) => {}
-            }
-        }
-        if let Some(MatchError::Value | MatchError::PermittedAmount) = best {
-            // It may have paid before the price changed.
-            for (entry, terms) in offer.entries() {
-                let mut then = entry.clone();
-                then.amount = payment.scheme_payload().amount();
-                let market = self.inner.config.markets.of(terms.chain, terms.token);
-                if let (Ok(authorization), Some(market)) =
-                    (payment.authorization_for(&then), market)
-                {
-                    return self.signed(offer, payment, authorization, market);
-                }
-            }
-        }
-        let code = best.map_or(ErrorCode::InvalidPaymentRequirements, MatchError::code);
-        Err(refused(
-            code,
-            best.map_or_else(|| code.advice().to_owned(), |error| error.to_string()),
-        ))
-    }
-
-    fn signed<'a>(
-        &self,
-        offer: &Offer,
-        payment: &PaymentPayload,
-        authorization: Authorization,
-        market: &'a Market,
-    ) -> Result<Verified<'a>, AdmitError> {
-        let unfit = self.unfit(&market.terms, &authorization, offer.pricing);
-        match tollgate_eip712::verify(&authorization, &market.domain) {
-            Ok(_) => {}
-            Err(error) => {
-                let code = signature_code(&authorization);
-                return Err(unfit.unwrap_or_else(|| refused(code, error.to_string())));
-            }
-        }
-        let identifier = payment.extensions().payment_identifier();
-        Ok(Verified {
-            authorization,
-            market,
-            identifier: identifier.and_then(|identifier| identifier.id.clone()),
-            unfit,
-        })
     }
 
     fn reserve(
@@ -377,19 +317,6 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
         let unfit = self.unfit(&market.terms, &authorization, pricing);
         let reserve = self.reserve(pricing, authorization, market, request, identifier)?;
         self.decide(reserve, unfit, version).await
-    }
-
-    /// Why an authorization pays for nothing, whoever signed it and whatever funds there are. It may still ask for what
-    /// it paid for before.
-    fn unfit(
-        &self,
-        terms: &Terms,
-        authorization: &Authorization,
-        pricing: Pricing,
-    ) -> Option<AdmitError> {
-        let now = self.inner.clock.now();
-        let accepted = terms.accept(authorization, pricing, now, self.inner.config.margin);
-        accepted.err().map(|code| refused(code, code.advice()))
     }
 
     /// Why nothing is lent to anybody now.
@@ -577,15 +504,6 @@ impl<S: Store, V: Verifier> Till for Cashier<S, V> {
             this.known(&reserve, version).await.ok()?
         }
     }
-}
-
-/// A payment whose signature is good.
-struct Verified<'a> {
-    authorization: Authorization,
-    market: &'a Market,
-    identifier: Option<Identifier>,
-    /// Why it pays for nothing now.
-    unfit: Option<AdmitError>,
 }
 
 fn again(status: PaymentStatus, version: u8, answer: Kept) -> Box<Replay> {
