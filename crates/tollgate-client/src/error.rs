@@ -111,6 +111,7 @@ impl Again {
 }
 
 /// An answer that ended before the end that its format has.
+#[cfg(feature = "http")]
 #[derive(Debug, thiserror::Error)]
 #[error("the connection ended before the answer's end")]
 pub(crate) struct Unfinished;

@@ -1,14 +1,17 @@
 //! One connection: its first bytes tell HTTP/1 from HTTP/2, within a time.
 
 use core::{
-    future::Future,
+    convert::Infallible,
+    future::{Future, pending},
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::Request;
+use http_body_util::BodyExt as _;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
@@ -17,6 +20,7 @@ use tokio::{
     sync::watch,
     time::timeout,
 };
+use tokio_io_timeout::TimeoutStream;
 use tollgate_payment::port::Till;
 use tower_service::Service;
 
@@ -42,8 +46,24 @@ pub(crate) async fn run<T, R, U>(
     let Ok(Ok((first, is_http2))) = first else {
         return;
     };
-    let io = TokioIo::new(Rewound { first, socket });
-    let service = service_fn(move |request: Request<Incoming>| gateway.clone().call(request));
+    let mut io = TimeoutStream::new(Rewound { first, socket });
+    io.set_write_timeout(Some(config.write));
+    let io = TokioIo::new(Box::pin(io));
+    let open = watch::Sender::new(0_usize);
+    let requests = open.subscribe();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let entered = Entered::new(&open);
+        let answer = gateway.clone().call(request);
+        async move {
+            // Until the last byte of its answer is on its way.
+            Ok::<_, Infallible>(answer.await?.map(|body| {
+                body.map_frame(move |frame| {
+                    let _ = &entered;
+                    frame
+                })
+            }))
+        }
+    });
     let ended = if is_http2 {
         let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         builder
@@ -52,9 +72,13 @@ pub(crate) async fn run<T, R, U>(
             .max_header_list_size(config.head_bytes)
             .keep_alive_interval(config.head)
             .keep_alive_timeout(config.head);
-        drive(builder.serve_connection(io, service), phase, |connection| {
-            connection.graceful_shutdown()
-        })
+        let unused = unused(requests, config.head);
+        drive(
+            builder.serve_connection(io, service),
+            unused,
+            phase,
+            |connection| connection.graceful_shutdown(),
+        )
         .await
     } else {
         let head_bytes = usize::try_from(config.head_bytes).unwrap_or(usize::MAX);
@@ -64,9 +88,13 @@ pub(crate) async fn run<T, R, U>(
             .header_read_timeout(config.head)
             // The least that it takes.
             .max_buf_size(head_bytes.max(8192));
-        drive(builder.serve_connection(io, service), phase, |connection| {
-            connection.graceful_shutdown()
-        })
+        // The time for a head is that for the next one too.
+        drive(
+            builder.serve_connection(io, service),
+            pending(),
+            phase,
+            |connection| connection.graceful_shutdown(),
+        )
         .await
     };
     if let Err(error) = ended {
@@ -74,9 +102,40 @@ pub(crate) async fn run<T, R, U>(
     }
 }
 
-/// Serves until the connection ends, or the server does.
+/// A request that is being answered.
+struct Entered(watch::Sender<usize>);
+
+impl Entered {
+    fn new(open: &watch::Sender<usize>) -> Self {
+        open.send_modify(|open| *open = open.saturating_add(1));
+        Self(open.clone())
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open = open.saturating_sub(1));
+    }
+}
+
+/// Waits until nothing was asked for so long. An answered ping is no request.
+async fn unused(mut requests: watch::Receiver<usize>, limit: Duration) {
+    loop {
+        if requests.wait_for(|open| *open == 0).await.is_err() {
+            return pending().await;
+        }
+        match timeout(limit, requests.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return pending().await,
+            Err(_) => return,
+        }
+    }
+}
+
+/// Serves until the connection ends, is of no use, or the server ends.
 async fn drive<C, E>(
     connection: C,
+    unused: impl Future<Output = ()>,
     mut phase: watch::Receiver<Phase>,
     finish: impl FnOnce(Pin<&mut C>),
 ) -> Result<(), E>
@@ -86,6 +145,7 @@ where
     let mut connection = core::pin::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return ended,
+        () = unused => finish(connection.as_mut()),
         () = reached(&mut phase, Phase::Closing) => finish(connection.as_mut()),
     }
     tokio::select! {

@@ -25,6 +25,8 @@ pub struct ServeConfig {
     pub first_byte: Duration,
     /// How long the head of a request may take, and an idle connection stay open. Default 10 s.
     pub head: Duration,
+    /// How long a peer may take nothing of what is written to it. Default 60 s.
+    pub write: Duration,
     /// The longest head of a request, in bytes. Default 32 KiB.
     pub head_bytes: u32,
     /// The most requests at once on one HTTP/2 connection. Default 100.
@@ -45,6 +47,7 @@ impl Default for ServeConfig {
             connections_per_address: None,
             first_byte: Duration::from_secs(5),
             head: Duration::from_secs(10),
+            write: Duration::from_secs(60),
             head_bytes: 32 * 1024,
             streams: 100,
             notice: Duration::ZERO,

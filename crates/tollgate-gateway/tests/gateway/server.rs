@@ -1,11 +1,11 @@
 //! The server over real sockets: versions of HTTP, silent peers, and the end.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::oneshot,
+    sync::{Semaphore, oneshot},
     task::JoinHandle,
 };
 use tollgate_gateway::{Drained, ServeConfig, serve};
@@ -158,6 +158,61 @@ async fn silent_peers_are_let_go_of() {
             "{said:?}: {answer}"
         );
     }
+}
+
+#[tokio::test]
+async fn an_http2_connection_on_which_nothing_is_asked_is_let_go_of_and_one_that_is_used_is_not() {
+    let gate = Arc::new(Semaphore::new(0));
+    let mock = Mock::new([
+        delta("Once"),
+        Do::Gate(Arc::clone(&gate)),
+        finish("stop"),
+        done(),
+    ])
+    .await;
+    let shop = Shop::new(&mock);
+    let mut config = ServeConfig::default();
+    config.head = Duration::from_millis(200);
+    let server = Server::start(&shop, config).await;
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    // The preface, and settings without any.
+    let began = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    socket.write_all(began).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), read_all(&mut socket))
+        .await
+        .unwrap();
+    // An answer that takes longer than that is given to its end.
+    let (name, value) = shop.payment(STORY, cents(99)).await;
+    let client = client().http2_prior_knowledge().build().unwrap();
+    let paid = client
+        .post(server.url("/x402/v1"))
+        .header(name, &value)
+        .body(STORY)
+        .send()
+        .await
+        .unwrap();
+    let mut text = Box::pin(paid.text());
+    let early = tokio::time::timeout(Duration::from_millis(600), text.as_mut()).await;
+    assert!(early.is_err(), "it waits for its model");
+    gate.add_permits(1);
+    let text = text.await.unwrap();
+    assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
+}
+
+#[tokio::test]
+async fn a_peer_that_reads_nothing_is_let_go_of() {
+    let mock = Mock::idle().await;
+    let shop = Shop::new(&mock);
+    let mut config = ServeConfig::default();
+    config.write = Duration::from_millis(200);
+    let server = Server::start(&shop, config).await;
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    let asked = "GET /v1/models HTTP/1.1\r\nhost: a\r\n\r\n".repeat(1_000);
+    // Until nothing is taken any more, and then until the peer has gone.
+    let told = async { while socket.write_all(asked.as_bytes()).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(30), told)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
