@@ -117,7 +117,9 @@ impl<P> ClientBuilder<P> {
         }
     }
 
-    /// How long an answer may say nothing. 120 seconds by default.
+    /// How long an answer may say nothing, its beginning included. 120 seconds by default, which is for streams. An answer
+    /// that is not streamed says nothing until it is whole: for such, wait longer than the seller may work on one (600 seconds
+    /// at a tollgate). Who hangs up before is charged what was made for it until then.
     #[must_use]
     pub fn silence(self, timeout: Duration) -> Self {
         Self {

@@ -1,6 +1,6 @@
 //! `tollgate chat`: ask a gateway, pay, and see the answer come.
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{io::IsTerminal, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
 use serde_json::json;
@@ -77,7 +77,10 @@ impl Chat {
             .networks([chain])
             .max_charge(self.max_usd)
             .max_authorization(self.max_sign_usd);
+        // A gateway works on an answer for ten minutes at most.
+        let silence = if self.no_stream { 660 } else { 120 };
         let client = TollgateClient::builder()
+            .silence(Duration::from_secs(silence))
             .wallet(wallet)
             .policy(policy)
             .facts(ChainRpc::new(chain, rpc))
