@@ -66,6 +66,8 @@ impl Anvil {
             None => {
                 self.rpc("evm_setIntervalMining", json!([0]))?;
                 self.rpc("anvil_autoImpersonateAccount", json!([true]))?;
+                // Nobody looks so far back that it is the first block, which anvil forgets after it went back often.
+                self.mine(24)?;
             }
         }
         *base = Some(self.rpc("evm_snapshot", json!([]))?);
