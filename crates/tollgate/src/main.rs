@@ -14,6 +14,7 @@ mod doctor;
 mod facilitator;
 mod keys;
 mod ledger;
+mod opening;
 mod ops;
 mod payer;
 mod plan;

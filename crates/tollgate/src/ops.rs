@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use tempfile::TempDir;
-use tollgate_bsc::{Chain, ChainConfig};
+use tollgate_bsc::Chain;
 use tollgate_contracts::TokenInfo;
 use tollgate_eip712::{LocalWallet, TokenDomain};
 use tollgate_engine::{Market, Markets};
@@ -84,12 +84,7 @@ impl Setup {
 
     /// The chain.
     pub(crate) async fn connect(&self) -> anyhow::Result<Chain> {
-        let mut config = ChainConfig::new(self.chain.id, self.chain.rpc.clone());
-        config.block_time = self.chain.block_time;
-        config.agreement = self.chain.agreement;
-        Chain::connect(config)
-            .await
-            .with_context(|| format!("chain {} cannot be reached", self.chain.id))
+        crate::opening::connect(&self.chain).await
     }
 
     /// A ledger to read: of a file a copy as it is now, so that a gateway that has it open goes on; a database itself.

@@ -9,14 +9,11 @@ use tokio::{
     task::JoinHandle,
 };
 use tollgate_bsc::{
-    BlockTag, CallRequest, Chain, ChainConfig, Outcome, SettlerTerms, check_account, check_chain,
+    BlockTag, CallRequest, Chain, ChainConfig, SettlerTerms, check_account, check_chain,
     check_settler, check_token,
 };
-use tollgate_contracts::{
-    abi::Settler,
-    addresses::{EXACT_PROXY, PERMIT2, UPTO_PROXY},
-};
-use tollgate_eip712::{LocalWallet, TokenDomain};
+use tollgate_contracts::abi::Settler;
+use tollgate_eip712::LocalWallet;
 use tollgate_engine::{
     Cashier, CashierConfig, ChainVerifier, Health, Market, Markets, OwnRail, RailConfig, Worker,
     WorkerConfig, Worth, status,
@@ -26,12 +23,13 @@ use tollgate_gateway::{
     OpenAiUpstream, Receipts, ReceiptsError, upstream::ApiKey,
 };
 use tollgate_ledger::{CurrentRun, SqliteStore, Store};
-use tollgate_payment::{Permit2Terms, SignerKey, Terms, port::Rail};
+use tollgate_payment::{SignerKey, Terms, port::Rail};
 use tollgate_price::amount_from_dollars;
 use tollgate_x402::{Address, Amount, B256, Clock, PaymentId, PaymentStatus, U256};
 
 use crate::{
     clock::SystemClock,
+    opening,
     plan::{ECHO, LedgerPlan, OwnPlan, Plan, Settling, TokenPlan, prices},
     remote::Remote,
     run::{self, Heartbeat},
@@ -87,12 +85,9 @@ impl Seller {
     /// be, a Settler of another ledger.
     pub(crate) async fn open(plan: &Plan) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let chain = connect(plan).await?;
+        let chain = opening::connect(&plan.chain).await?;
         let gateways = plan.ledger.gateways();
-        let store = match &plan.ledger.shared {
-            Some(shared) => AnyStore::shared(shared, plan.ledger.id).await?,
-            None => AnyStore::File(open_ledger(&plan.ledger, Arc::clone(&clock))?),
-        };
+        let store = opening::ledger(&plan.ledger, &clock).await?;
         let payee = payee(plan, &chain).await?;
         check(plan, &chain, store.ledger_id(), &payee).await?;
         let markets = Markets::new(markets(plan, &chain, &payee).await?);
@@ -237,15 +232,6 @@ async fn launch<R: Rail>(
     Ok((health, recovered, tokio::spawn(worker.run(stopped))))
 }
 
-async fn connect(plan: &Plan) -> anyhow::Result<Chain> {
-    let mut config = ChainConfig::new(plan.chain.id, plan.chain.rpc.clone());
-    config.block_time = plan.chain.block_time;
-    config.agreement = plan.chain.agreement;
-    Chain::connect(config)
-        .await
-        .with_context(|| format!("chain {} cannot be reached", plan.chain.id))
-}
-
 pub(crate) fn open_ledger(plan: &LedgerPlan, clock: Arc<dyn Clock>) -> anyhow::Result<SqliteStore> {
     let id = plan
         .id
@@ -298,46 +284,18 @@ async fn check(plan: &Plan, chain: &Chain, ledger_id: B256, payee: &Payee) -> an
         let least = U256::from(plan.chain.gas_floor).saturating_mul(U256::from(20_000_000_u64));
         checks.push(check_account(chain, operator, least).await);
     }
-    for check in &checks {
-        match check.outcome {
-            Outcome::Ok => tracing::debug!(%check, "checked"),
-            Outcome::Warn => tracing::warn!(%check, "checked"),
-            Outcome::Fail => tracing::error!(%check, "checked"),
-        }
-    }
-    let failed: Vec<String> = checks
-        .iter()
-        .filter(|check| check.outcome == Outcome::Fail)
-        .map(ToString::to_string)
-        .collect();
-    if !failed.is_empty() {
-        bail!(
-            "nothing is sold, because a check failed:\n  {}",
-            failed.join("\n  ")
-        );
-    }
-    Ok(())
+    opening::hold(&checks, "nothing is sold")
 }
 
 async fn markets(plan: &Plan, chain: &Chain, payee: &Payee) -> anyhow::Result<Vec<Market>> {
-    let mut has = [false; 3];
-    for (has, address) in has.iter_mut().zip([PERMIT2, UPTO_PROXY, EXACT_PROXY]) {
-        *has = !chain.code(address).await?.is_empty();
-    }
-    let [permit2, upto, exact] = has;
-    if payee.remote.is_some() && !(permit2 && upto) {
+    let permit2 = opening::permit2(chain, payee.facilitator).await?;
+    let upto = permit2.is_some_and(|terms| terms.upto_proxy.is_some());
+    if payee.remote.is_some() && !upto {
         bail!(
             "nothing can be sold: a facilitator settles chats by Permit2 and x402's upto proxy, and chain {} does not have their code",
             plan.chain.id
         );
     }
-    // Without the proxies' code on the chain no Permit2 payment is offered.
-    let permit2 = permit2.then_some(Permit2Terms {
-        permit2: PERMIT2,
-        upto_proxy: upto.then_some(UPTO_PROXY),
-        exact_proxy: exact.then_some(EXACT_PROXY),
-        facilitator: payee.facilitator,
-    });
     plan.tokens
         .iter()
         .map(
@@ -346,12 +304,7 @@ async fn markets(plan: &Plan, chain: &Chain, payee: &Payee) -> anyhow::Result<Ve
                  amount,
                  max_timeout,
              }| {
-                let domain = match info.domain {
-                    Some(domain) => {
-                        TokenDomain::new(domain.name, domain.version, plan.chain.id, info.address)
-                    }
-                    None => TokenDomain::permit2_only(plan.chain.id, info.address),
-                };
+                let domain = opening::domain(info, plan.chain.id);
                 let terms = Terms {
                     chain: plan.chain.id,
                     token: info.address,

@@ -137,7 +137,7 @@ fn read(file: &PathBuf) -> anyhow::Result<Plan> {
     Ok(Plan::of(source.parse()?, &source, &environment)?)
 }
 
-async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| {
         format!("{address} cannot be listened on; is something else running there?")
     })

@@ -66,14 +66,15 @@ impl Anvil {
             None => {
                 self.rpc("evm_setIntervalMining", json!([0]))?;
                 self.rpc("anvil_autoImpersonateAccount", json!([true]))?;
-                // Nobody looks so far back that it is the first block, which anvil forgets after it went back often.
-                self.mine(24)?;
             }
         }
         *base = Some(self.rpc("evm_snapshot", json!([]))?);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         self.rpc("evm_setTime", json!([now.as_secs()]))?;
-        self.automine(false)
+        self.automine(false)?;
+        // Anvil forgets the state of the oldest blocks that it ever made, so after many histories it no longer has that
+        // of the blocks before the snapshot, which are the safe and the finalized ones until there are newer.
+        self.mine(4)
     }
 
     /// Whether a transaction gets a block of its own as soon as it is there.

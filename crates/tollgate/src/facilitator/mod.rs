@@ -16,7 +16,7 @@ use self::{
 use crate::{
     config::Source,
     dev::{DevOptions, DevWorld},
-    serve::shutdown,
+    serve::{bind, shutdown},
 };
 
 /// Run a facilitator: verify other sellers' x402 payments and settle them.
@@ -120,12 +120,6 @@ impl Facilitator {
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
-        format!("{address} cannot be listened on; is something else running there?")
-    })
 }
 
 fn introduce(plan: &FacilitatorPlan, url: &str, world: Option<&DevWorld>) -> anyhow::Result<()> {

@@ -2,29 +2,27 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde::Deserialize;
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
 };
-use tollgate_bsc::{Chain, ChainConfig, Outcome, check_account, check_chain, check_token};
-use tollgate_contracts::addresses::{EXACT_PROXY, PERMIT2, UPTO_PROXY};
-use tollgate_eip712::TokenDomain;
+use tollgate_bsc::{Chain, check_account, check_chain, check_token};
 use tollgate_engine::{
     ChainVerifier, Desk, DeskConfig, Market, Markets, OwnRail, Payees, Policy, RailConfig, Worker,
     WorkerConfig,
 };
 use tollgate_facilitator::{Callers, FacilitatorService, ServiceConfig};
 use tollgate_ledger::Store;
-use tollgate_payment::{Credit, Permit2Terms, SignerKey, Terms};
+use tollgate_payment::{Credit, SignerKey, Terms};
 use tollgate_x402::{Address, Amount, Clock, Timestamp, U256};
 
 use super::config::FacilitatorPlan;
 use crate::{
     clock::SystemClock,
+    opening,
     run::{self, Heartbeat},
-    seller::open_ledger,
     store::AnyStore,
 };
 
@@ -48,17 +46,9 @@ impl Open {
     /// Opens everything, and refuses to where something is not what it should be.
     pub(super) async fn new(plan: &FacilitatorPlan) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let mut config = ChainConfig::new(plan.chain.id, plan.chain.rpc.clone());
-        config.block_time = plan.chain.block_time;
-        config.agreement = plan.chain.agreement;
-        let chain = Chain::connect(config)
-            .await
-            .with_context(|| format!("chain {} cannot be reached", plan.chain.id))?;
+        let chain = opening::connect(&plan.chain).await?;
         let processes = plan.ledger.gateways();
-        let store = match &plan.ledger.shared {
-            Some(shared) => AnyStore::shared(shared, plan.ledger.id).await?,
-            None => AnyStore::File(open_ledger(&plan.ledger, Arc::clone(&clock))?),
-        };
+        let store = opening::ledger(&plan.ledger, &clock).await?;
         check(plan, &chain).await?;
         let operator = plan.operator.address();
         let markets = Markets::new(markets(plan, &chain).await?);
@@ -139,47 +129,14 @@ async fn check(plan: &FacilitatorPlan, chain: &Chain) -> anyhow::Result<()> {
     // Enough for some hundred settlements at the floor price.
     let least = U256::from(plan.chain.gas_floor).saturating_mul(U256::from(20_000_000_u64));
     checks.push(check_account(chain, operator, least).await);
-    for check in &checks {
-        match check.outcome {
-            Outcome::Ok => tracing::debug!(%check, "checked"),
-            Outcome::Warn => tracing::warn!(%check, "checked"),
-            Outcome::Fail => tracing::error!(%check, "checked"),
-        }
-    }
-    let failed: Vec<String> = checks
-        .iter()
-        .filter(|check| check.outcome == Outcome::Fail)
-        .map(ToString::to_string)
-        .collect();
-    if !failed.is_empty() {
-        bail!(
-            "nothing is settled, because a check failed:\n  {}",
-            failed.join("\n  ")
-        );
-    }
-    Ok(())
+    opening::hold(&checks, "nothing is settled")
 }
 
 async fn markets(plan: &FacilitatorPlan, chain: &Chain) -> anyhow::Result<Vec<Market>> {
-    let mut has = [false; 3];
-    for (has, address) in has.iter_mut().zip([PERMIT2, UPTO_PROXY, EXACT_PROXY]) {
-        *has = !chain.code(address).await?.is_empty();
-    }
-    let [permit2, upto, exact] = has;
     let operator = plan.operator.address();
-    let permit2 = permit2.then_some(Permit2Terms {
-        permit2: PERMIT2,
-        upto_proxy: upto.then_some(UPTO_PROXY),
-        exact_proxy: exact.then_some(EXACT_PROXY),
-        facilitator: operator,
-    });
+    let permit2 = opening::permit2(chain, operator).await?;
     let market = |info: &&'static tollgate_contracts::TokenInfo| {
-        let domain = match info.domain {
-            Some(domain) => {
-                TokenDomain::new(domain.name, domain.version, plan.chain.id, info.address)
-            }
-            None => TokenDomain::permit2_only(plan.chain.id, info.address),
-        };
+        let domain = opening::domain(info, plan.chain.id);
         let unit = Amount::from(info.unit().unwrap_or(u128::MAX));
         Market {
             terms: Terms {
