@@ -75,7 +75,10 @@ impl Chain {
             .urls
             .iter()
             .enumerate()
-            .map(|(place, url)| Endpoint::new(place, url, &config, counter.clone()))
+            .map(|(place, url)| {
+                let place = config.first_place.saturating_add(place);
+                Endpoint::new(place, url, &config, counter.clone())
+            })
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self(Arc::new(Inner {
             endpoints,

@@ -9,6 +9,8 @@ use tollgate_x402::ChainId;
 pub struct ChainConfig {
     /// JSON-RPC endpoints over HTTP(S), the preferred one first.
     pub urls: Vec<String>,
+    /// The place of the first of them among all that are known, from 0: messages number endpoints from there. Default 0.
+    pub first_place: usize,
     /// The chain that they must be of (`eth_chainId`).
     pub chain_id: ChainId,
     /// The time between two blocks: also the interval at which anything is polled. 450 ms on BSC (BEP-619).
@@ -29,6 +31,7 @@ impl ChainConfig {
     pub fn new(chain_id: ChainId, urls: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self {
             urls: urls.into_iter().map(Into::into).collect(),
+            first_place: 0,
             chain_id,
             block_time: Duration::from_millis(450),
             timeout: Duration::from_secs(5),
@@ -43,6 +46,7 @@ impl fmt::Debug for ChainConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChainConfig")
             .field("urls", &format_args!("{} hidden", self.urls.len()))
+            .field("first_place", &self.first_place)
             .field("chain_id", &self.chain_id)
             .field("block_time", &self.block_time)
             .field("timeout", &self.timeout)

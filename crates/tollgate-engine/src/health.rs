@@ -86,6 +86,22 @@ impl Health {
         }
     }
 
+    /// Whether what is claimed now would be settled soon: for a facilitator, which does nothing else with a claim.
+    ///
+    /// # Errors
+    /// Why not, in words for anybody: no host is named.
+    pub fn settles(&self) -> Result<(), String> {
+        let report = self.report();
+        if report.halt.is_some() {
+            return Err("the settling account is stopped until its operator has looked".to_owned());
+        }
+        self.admits()?;
+        if let Some(seconds) = report.failing() {
+            return Err(format!("nothing could be settled for {seconds} s"));
+        }
+        report.finalizes()
+    }
+
     /// Whether settlement is well, for readiness.
     ///
     /// # Errors
@@ -103,21 +119,30 @@ impl Health {
                 gas.batches
             ));
         }
-        if let Some(waits) = report.waits
-            && report.at.since(waits.since) >= PATIENCE
-        {
-            return Err(format!(
-                "nothing could be settled for {} s: {}",
-                report.at.since(waits.since),
-                waits.error
-            ));
+        if let (Some(seconds), Some(waits)) = (report.failing(), &report.waits) {
+            let error = &waits.error;
+            return Err(format!("nothing could be settled for {seconds} s: {error}"));
         }
-        if let Some(age) = report.finality_age.filter(|age| *age > STALLED) {
-            return Err(format!(
-                "the chain has finalized nothing for {age} s: charges wait, and credit is used up meanwhile"
-            ));
+        report
+            .finalizes()
+            .map_err(|error| format!("{error}: charges wait, and credit is used up meanwhile"))
+    }
+}
+
+impl Report {
+    /// Seconds for which every look has failed, if that is too long.
+    fn failing(&self) -> Option<u64> {
+        let waits = self.waits.as_ref()?;
+        Some(self.at.since(waits.since)).filter(|seconds| *seconds >= PATIENCE)
+    }
+
+    fn finalizes(&self) -> Result<(), String> {
+        match self.finality_age {
+            Some(age) if age > STALLED => {
+                Err(format!("the chain has finalized nothing for {age} s"))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -160,6 +185,8 @@ mod tests {
         assert!(stalled(STALLED).ready().is_ok());
         assert!(stalled(STALLED + 1).ready().unwrap_err().contains("181 s"));
         assert!(stalled(STALLED + 1).admits().is_ok(), "serving goes on");
+        assert!(stalled(STALLED).settles().is_ok());
+        assert!(stalled(STALLED + 1).settles().unwrap_err().contains("181"));
         let waiting = |at| {
             with(Report {
                 at: Timestamp(at),
@@ -172,6 +199,12 @@ mod tests {
         };
         assert!(waiting(159).ready().is_ok());
         assert!(waiting(160).ready().unwrap_err().contains("stop and look"));
+        assert!(waiting(159).settles().is_ok());
+        let told = waiting(160).settles().unwrap_err();
+        assert!(
+            told.contains("60 s") && !told.contains("stop and look"),
+            "{told}"
+        );
         let halted = with(Report {
             halt: Some(Halt {
                 reason: "a stranger".to_owned(),
@@ -180,5 +213,15 @@ mod tests {
             ..Report::default()
         });
         assert!(halted.ready().unwrap_err().contains("a stranger"));
+        let told = halted.settles().unwrap_err();
+        assert!(
+            told.contains("stopped") && !told.contains("a stranger"),
+            "{told}"
+        );
+        assert!(gas(1, 1).settles().unwrap_err().contains("BNB"));
+        assert!(
+            gas(2, 1).settles().is_ok(),
+            "little is enough to settle one more"
+        );
     }
 }

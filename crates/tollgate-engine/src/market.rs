@@ -31,6 +31,7 @@ impl Market {
 pub struct Markets {
     all: Vec<Market>,
     elsewhere: bool,
+    anyone: bool,
 }
 
 impl Markets {
@@ -39,7 +40,22 @@ impl Markets {
         Self {
             all: markets,
             elsewhere: false,
+            anyone: false,
         }
+    }
+
+    /// The same of a facilitator: each payment pays whom its own authorization names, and the terms' payee is nobody's.
+    #[must_use]
+    pub fn paying_anyone(self) -> Self {
+        Self {
+            anyone: true,
+            ..self
+        }
+    }
+
+    /// Whether each payment pays whom its own authorization names.
+    pub(crate) const fn pay_anyone(&self) -> bool {
+        self.anyone
     }
 
     /// The same, settled by a facilitator somewhere else: what the ledger numbers are requests to it, and no transactions

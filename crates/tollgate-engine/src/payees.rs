@@ -20,6 +20,16 @@ pub enum Payees {
     },
 }
 
+/// Whom a once or exact payment pays, as its payer signed.
+pub(crate) const fn signed_payee(signed: &Authorization) -> Option<Address> {
+    match signed {
+        Authorization::Allowance(_) => None,
+        Authorization::Once(signed) => Some(signed.to),
+        Authorization::Exact(Exact::Eip3009(signed)) => Some(signed.to),
+        Authorization::Exact(Exact::Permit2(signed)) => Some(signed.to),
+    }
+}
+
 impl Payees {
     /// Whether an authorization pays what a worker whose own account or `Settler` is `own` settles for. After a change
     /// of `payTo` a ledger holds charges that only a worker of the old one can settle.

@@ -5,6 +5,7 @@
 //! Where it is not certain which charge a transfer paid, it counts for the payer.
 
 mod apply;
+mod calldata;
 mod facts;
 
 use core::ops::RangeInclusive;

@@ -118,6 +118,14 @@ pub enum FacilitatorError {
         /// Seconds after which it makes sense to ask again.
         retry_after: u64,
     },
+    /// Its settlement is held up: what it took now would only wait. Nothing was sent. Why may be told to anybody.
+    #[error("nothing new is settled: {message}")]
+    Paused {
+        /// Why, without a host or a key.
+        message: String,
+        /// Seconds after which it makes sense to ask again.
+        retry_after: u64,
+    },
     /// No answer, or none that says anything. A settlement may have been sent all the same: only the chain knows.
     #[error("the facilitator's answer says nothing: {0}")]
     Unknown(String),

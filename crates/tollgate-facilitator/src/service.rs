@@ -253,6 +253,13 @@ fn problem(error: FacilitatorError) -> Problem {
             // What a node or a disk said is for the operator: it may name hosts.
             Problem::new(ProblemCode::Unavailable, code.as_str()).after(retry_after)
         }
+        FacilitatorError::Paused {
+            message,
+            retry_after,
+        } => {
+            tracing::warn!(%message, "nothing new is settled");
+            Problem::new(ProblemCode::Unavailable, message).after(retry_after)
+        }
         FacilitatorError::Refused { retry_after, .. } => {
             tracing::error!(%error, "the facilitator behind this one refuses");
             let problem = Problem::new(

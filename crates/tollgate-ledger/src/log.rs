@@ -98,6 +98,8 @@ pub struct PaymentLog {
     pub block: Option<u64>,
     /// What the gateway remembers of the request.
     pub memo: String,
+    /// The slot of the run that admitted it.
+    pub slot: u32,
 }
 
 impl PaymentLog {
@@ -128,6 +130,7 @@ impl PaymentLog {
             transaction: seen.map(|(transaction, _)| transaction),
             block: seen.map(|(_, block)| block),
             memo: row.memo.clone(),
+            slot: row.keys.exposure.slice,
         }
     }
 }

@@ -117,6 +117,7 @@ impl Action {
                     transaction,
                     block,
                     memo: PAID_OFF.to_owned(),
+                    signed: None,
                 };
                 let Some(forgiven) = store.transact(PayOff { transfer }).await? else {
                     bail!("transaction {transaction} is booked already");

@@ -8,19 +8,22 @@ use tollgate_bsc::{
     check_gas_money, check_gas_price, check_logs, check_permit2, check_proxies, check_settler,
     check_sync_send, check_token,
 };
+use tollgate_contracts::addresses::UPTO_PROXY;
 use tollgate_facilitator::{Facilitator, FacilitatorError};
-use tollgate_ledger::Store;
+use tollgate_ledger::{PostgresError, Store};
 use tollgate_x402::Clock;
 
 use crate::{
     clock::SystemClock,
-    ops::{Receivers, Setup, Table, Where},
+    ops::{Receivers, Setup, Table, Where, Whose},
     plan::{RemotePlan, Secret},
     remote,
 };
 
 /// The gas of a full batch of the commonest kind: 50 allowances.
 const BATCH_GAS: u64 = 2_600_000;
+/// The gas of a facilitator's settlement, each of which is a transaction of its own.
+const SETTLEMENT_GAS: u64 = 320_000;
 
 /// Look at everything that money depends on, and say what to do where it is not as it should be.
 ///
@@ -104,13 +107,11 @@ async fn look(setup: &Setup, checks: &mut Vec<Check>) -> anyhow::Result<()> {
     let mut alone = Vec::new();
     for (number, url) in setup.chain.rpc.iter().enumerate() {
         let label = format!("endpoint {}", number.saturating_add(1));
-        match Chain::connect(ChainConfig::new(setup.chain.id, [url.clone()])).await {
+        let mut config = ChainConfig::new(setup.chain.id, [url.clone()]);
+        config.first_place = number;
+        match Chain::connect(config).await {
             Ok(chain) => alone.push((label, chain)),
-            Err(error) => checks.push(check(
-                "endpoint",
-                Outcome::Fail,
-                format!("{label} cannot be used: {error}"),
-            )),
+            Err(error) => checks.push(check("endpoint", Outcome::Fail, error.to_string())),
         }
     }
     checks.extend(check_agreement(&alone).await);
@@ -133,6 +134,8 @@ async fn look(setup: &Setup, checks: &mut Vec<Check>) -> anyhow::Result<()> {
     let receivers = accounts(setup, &chain, checks).await;
     let mut paid: Vec<_> = receivers
         .iter()
+        // A facilitator is paid nothing.
+        .filter(|_| setup.whose == Whose::Gateway)
         .flat_map(|receivers| [receivers.pay_to, receivers.treasury])
         .collect();
     paid.dedup();
@@ -151,13 +154,20 @@ async fn look(setup: &Setup, checks: &mut Vec<Check>) -> anyhow::Result<()> {
         }
         checks.push(check_logs(&chain, settler).await);
     }
+    if setup.whose == Whose::Facilitator {
+        checks.push(check_logs(&chain, UPTO_PROXY).await);
+    }
     checks.extend(check_permit2(&chain).await);
     checks.extend(check_proxies(&chain).await);
     if let Some((remote, key)) = &setup.remote {
         checks.push(facilitator(remote, key.as_ref(), setup).await);
     } else if let Some(receivers) = &receivers {
         let floor = setup.chain.gas_floor;
-        checks.push(check_gas_money(&chain, receivers.operator, floor, BATCH_GAS).await);
+        let gas = match setup.whose {
+            Whose::Gateway => BATCH_GAS,
+            Whose::Facilitator => SETTLEMENT_GAS,
+        };
+        checks.push(check_gas_money(&chain, receivers.operator, floor, gas).await);
     }
     Ok(())
 }
@@ -203,8 +213,9 @@ async fn ledger(setup: &Setup, checks: &mut Vec<Check>) -> Option<tollgate_x402:
             "ledger",
             Outcome::Warn,
             format!(
-                "there is none at {} yet: `tollgate serve` makes it",
-                setup.ledger.path.display()
+                "there is none at {} yet: `{}` makes it",
+                setup.ledger.path.display(),
+                setup.whose.command()
             ),
         ));
         return None;
@@ -212,7 +223,9 @@ async fn ledger(setup: &Setup, checks: &mut Vec<Check>) -> Option<tollgate_x402:
     // A shared database is held to its durability settings when it is opened.
     match setup.read_ledger().await {
         Err(error) => {
-            checks.push(check("ledger", Outcome::Fail, crate::explain(&error)));
+            let absent = matches!(error.downcast_ref(), Some(PostgresError::Absent { .. }));
+            let outcome = if absent { Outcome::Warn } else { Outcome::Fail };
+            checks.push(check("ledger", outcome, crate::explain(&error)));
             None
         }
         Ok(copied) => {
@@ -249,8 +262,9 @@ async fn accounts(setup: &Setup, chain: &Chain, checks: &mut Vec<Check>) -> Opti
                 "operator",
                 Outcome::Warn,
                 format!(
-                    "it is not known ({}): set the variable that seller.operator_key names",
-                    crate::explain(&error)
+                    "it is not known ({}): set the variable that {} names",
+                    crate::explain(&error),
+                    setup.whose.operator_key()
                 ),
             ));
             return None;

@@ -12,7 +12,7 @@ use tollgate_ledger::Store;
 use tollgate_payment::{RowKey, SignerKey};
 use tollgate_x402::{Address, Bytes};
 
-use crate::ops::{Setup, Where};
+use crate::ops::{Setup, Where, Whose};
 
 /// Change the account that settles.
 #[derive(clap::Args)]
@@ -72,6 +72,11 @@ impl Rotate {
             bail!(
                 "no key of yours settles: the facilitator {} does",
                 remote.url
+            );
+        }
+        if setup.whose == Whose::Facilitator {
+            bail!(
+                "upto payments name the facilitator's account, and no other can settle them: let what is due be settled (`tollgate ledger stuck`), stop it, and start it with the new key over the same ledger; sellers find the new account in GET /supported"
             );
         }
         let Some(settler) = setup.settler else {

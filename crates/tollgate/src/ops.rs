@@ -1,4 +1,5 @@
-//! What the commands for operators share: the configuration without its keys, ledgers to read and to change, tables.
+//! What the commands for operators share: the configuration without its keys, a gateway's or a facilitator's; ledgers
+//! to read and to change; tables.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +13,7 @@ use tollgate_bsc::Chain;
 use tollgate_contracts::TokenInfo;
 use tollgate_eip712::{LocalWallet, TokenDomain};
 use tollgate_engine::{Market, Markets};
-use tollgate_ledger::{OpenError, RowKind, SqliteStore, Store};
+use tollgate_ledger::{OpenError, PostgresError, RowKind, SqliteStore, Store};
 use tollgate_payment::{OwnerKey, Row, SignerKey, Terms};
 use tollgate_price::amount_to_dollars;
 use tollgate_x402::{Address, Amount, B256, Timestamp};
@@ -20,8 +21,9 @@ use toml::Spanned;
 
 use crate::{
     clock::SystemClock,
-    config::Source,
-    plan::{self, ChainPlan, CreditPlan, LedgerPlan, RemotePlan, Secret, TokenPlan},
+    config::{ConfigError, Source},
+    facilitator::FacilitatorConfig,
+    plan::{self, ChainPlan, CreditPlan, LedgerPlan, RemotePlan, Secret, SharedPlan, TokenPlan},
     store::AnyStore,
 };
 
@@ -33,7 +35,9 @@ pub(crate) struct Setup {
     treasury: Option<Address>,
     /// The facilitator that settles, if it is not an account of ours.
     pub(crate) remote: Option<(RemotePlan, Option<Secret>)>,
-    /// The account of `seller.operator_key`, where that variable is set.
+    /// Whose file it is.
+    pub(crate) whose: Whose,
+    /// The account of the operator's key, where that variable is set.
     pub(crate) operator: Option<Address>,
     pub(crate) tokens: Vec<TokenPlan>,
     pub(crate) credit: CreditPlan,
@@ -42,8 +46,73 @@ pub(crate) struct Setup {
     pub(crate) max_age: u64,
 }
 
+/// Whose configuration a file is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Whose {
+    /// A gateway's: what is settled is paid to its seller.
+    Gateway,
+    /// A facilitator's: each payment pays whom its payer signed for.
+    Facilitator,
+}
+
+impl Whose {
+    /// What a file is by its shape: each kind has keys that the other has not.
+    fn of(source: &Source) -> Result<Self, ConfigError> {
+        const OF_A_GATEWAY: [&str; 3] = ["seller", "model", "public_url"];
+        const OF_A_FACILITATOR: [&str; 3] = ["caller", "operator_key", "wait_seconds"];
+        let keys: BTreeMap<Spanned<String>, toml::Value> = source.parse_as()?;
+        let first = |of: [&str; 3]| {
+            let mut found = keys
+                .keys()
+                .filter(|key| of.contains(&key.get_ref().as_str()));
+            found.next()
+        };
+        match (first(OF_A_GATEWAY), first(OF_A_FACILITATOR)) {
+            (Some(_), None) => Ok(Self::Gateway),
+            (None, Some(_)) => Ok(Self::Facilitator),
+            (Some(one), Some(other)) => Err(source.at(
+                other.get_ref(),
+                other,
+                format_args!(
+                    "this is of a facilitator's file, and {} of a gateway's: keep them apart",
+                    one.get_ref()
+                ),
+            )),
+            (None, None) => Err(source.error(
+                "seller",
+                &(0..0),
+                "this is neither a gateway's file, which has [seller], nor a facilitator's, which has operator_key and [[caller]]",
+            )),
+        }
+    }
+
+    /// Its program, for people.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Facilitator => "facilitator",
+        }
+    }
+
+    /// The command that runs it.
+    pub(crate) const fn command(self) -> &'static str {
+        match self {
+            Self::Gateway => "tollgate serve",
+            Self::Facilitator => "tollgate facilitator",
+        }
+    }
+
+    /// The configuration's key of the account that settles.
+    pub(crate) const fn operator_key(self) -> &'static str {
+        match self {
+            Self::Gateway => "seller.operator_key",
+            Self::Facilitator => "operator_key",
+        }
+    }
+}
+
 impl Setup {
-    /// Reads a configuration file.
+    /// Reads a configuration file, a gateway's or a facilitator's.
     pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(file).with_context(|| {
             format!(
@@ -53,29 +122,67 @@ impl Setup {
         })?;
         let source = Source::new(file.display().to_string(), text);
         let environment: BTreeMap<String, String> = std::env::vars().collect();
+        Ok(match Whose::of(&source)? {
+            Whose::Gateway => Self::of_gateway(&source, &environment)?,
+            Whose::Facilitator => Self::of_facilitator(&source, &environment)?,
+        })
+    }
+
+    fn of_facilitator(
+        source: &Source,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Self, ConfigError> {
+        let config: FacilitatorConfig = source.parse_as()?;
+        let kept = config.kept(source, environment)?;
+        let tokens = kept.tokens.into_iter().map(|info| TokenPlan {
+            info,
+            // Each payment has its own.
+            amount: Amount::MAX,
+            max_timeout: u64::MAX,
+        });
+        Ok(Self {
+            settler: None,
+            treasury: None,
+            remote: None,
+            whose: Whose::Facilitator,
+            operator: kept.operator,
+            tokens: tokens.collect(),
+            // It lends nothing.
+            credit: CreditPlan::default(),
+            ledger: kept.ledger,
+            max_age: 0,
+            chain: kept.chain,
+        })
+    }
+
+    fn of_gateway(
+        source: &Source,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Self, ConfigError> {
         let config = source.parse()?;
-        let chain = plan::chain(&config.chain, &source)?;
-        let tokens = plan::tokens(&config, &source, chain.id)?;
+        let chain = plan::chain(&config.chain, source)?;
+        let tokens = plan::tokens(&config, source, chain.id)?;
         let seller = config.seller.get_ref();
         let secret = |key: Option<&Spanned<String>>| {
             let key = key?;
-            source.secret("", key, &environment).ok()
+            source.secret("", key, environment).ok()
         };
         let operator = secret(seller.operator_key.as_ref())
             .and_then(|key| LocalWallet::from_hex(&key).ok())
             .map(|wallet| wallet.address());
-        let remote = plan::remote(seller, &source)?.map(|plan| {
+        let remote = plan::remote(seller, source)?.map(|plan| {
             let section = seller.facilitator.as_ref();
             let key = secret(section.and_then(|section| section.key.as_ref()));
             (plan, key.map(Secret))
         });
         Ok(Self {
-            settler: plan::address(&source, "seller.settler", &seller.settler)?,
-            treasury: plan::address(&source, "seller.treasury", &seller.treasury)?,
+            settler: plan::address(source, "seller.settler", &seller.settler)?,
+            treasury: plan::address(source, "seller.treasury", &seller.treasury)?,
             remote,
+            whose: Whose::Gateway,
             operator,
-            credit: plan::credit(&config, &source)?,
-            ledger: plan::ledger(&config.ledger, &source)?,
+            credit: plan::credit(&config, source)?,
+            ledger: plan::ledger(&config.ledger, source)?,
             max_age: config.settlement.max_age_seconds,
             chain,
             tokens,
@@ -91,11 +198,23 @@ impl Setup {
     pub(crate) async fn read_ledger(&self) -> anyhow::Result<Copied> {
         if let Some(shared) = &self.ledger.shared {
             return Ok(Copied {
-                store: AnyStore::shared(shared, self.ledger.id).await?,
+                store: self.existing(shared).await?,
                 _directory: None,
             });
         }
         self.copy()
+    }
+
+    /// A database that has a ledger: who operates one makes none.
+    async fn existing(&self, shared: &SharedPlan) -> anyhow::Result<AnyStore> {
+        let opened = AnyStore::existing(shared, self.ledger.id).await;
+        opened.map_err(|error| match error.downcast_ref() {
+            Some(PostgresError::Absent { .. }) => error.context(format!(
+                "correct ledger.postgres, or start `{}`, which makes one",
+                self.whose.command()
+            )),
+            _ => error,
+        })
     }
 
     /// A ledger to try something with, which changes nothing.
@@ -108,8 +227,9 @@ impl Setup {
         let path = &self.ledger.path;
         if !path.exists() {
             bail!(
-                "there is no ledger at {}: correct ledger.path, or start in the directory in which `tollgate serve` is started",
-                path.display()
+                "there is no ledger at {}: correct ledger.path, or start in the directory in which `{}` is started",
+                path.display(),
+                self.whose.command()
             );
         }
         // Beside the ledger: there it fits, and nobody else looks.
@@ -134,13 +254,14 @@ impl Setup {
     /// The ledger to change, if no other process has it open; the process that has it otherwise.
     pub(crate) async fn open(&self) -> anyhow::Result<Result<AnyStore, Option<u32>>> {
         if let Some(shared) = &self.ledger.shared {
-            return Ok(Ok(AnyStore::shared(shared, self.ledger.id).await?));
+            return Ok(Ok(self.existing(shared).await?));
         }
         let path = &self.ledger.path;
         if !path.exists() {
             bail!(
-                "there is no ledger at {}: correct ledger.path, or start in the directory in which `tollgate serve` is started",
-                path.display()
+                "there is no ledger at {}: correct ledger.path, or start in the directory in which `{}` is started",
+                path.display(),
+                self.whose.command()
             );
         }
         match SqliteStore::open(path, B256::ZERO, Arc::new(SystemClock)) {
@@ -212,10 +333,12 @@ impl Setup {
         match (ours.next(), ours.next()) {
             (Some(operator), None) => Ok(operator),
             (None, _) => bail!(
-                "the ledger knows no account that settles yet: set the variable that seller.operator_key names"
+                "the ledger knows no account that settles yet: set the variable that {} names",
+                self.whose.operator_key()
             ),
             (Some(_), Some(_)) => bail!(
-                "the ledger knows several accounts that settle: set the variable that seller.operator_key names"
+                "the ledger knows several accounts that settle: set the variable that {} names",
+                self.whose.operator_key()
             ),
         }
     }
@@ -244,9 +367,10 @@ impl Setup {
             })
         });
         let markets = Markets::new(markets.collect::<anyhow::Result<_>>()?);
-        Ok(match self.remote {
-            Some(_) => markets.settled_elsewhere(),
-            None => markets,
+        Ok(match (self.whose, &self.remote) {
+            (Whose::Facilitator, _) => markets.paying_anyone(),
+            (Whose::Gateway, Some(_)) => markets.settled_elsewhere(),
+            (Whose::Gateway, None) => markets,
         })
     }
 
@@ -330,7 +454,7 @@ pub(crate) async fn signers<S: Store>(store: &S) -> anyhow::Result<Vec<SignerKey
 /// Which ledger and chain.
 #[derive(clap::Args)]
 pub(crate) struct Where {
-    /// The configuration file of the gateway. Its keys are not needed
+    /// The configuration file of the gateway, or of the facilitator. Its keys are not needed
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
     /// Print JSON, for programs

@@ -25,8 +25,18 @@ impl AnyStore {
     /// # Errors
     /// Why it is not open. No message holds its password.
     pub(crate) async fn shared(plan: &SharedPlan, id: Option<B256>) -> anyhow::Result<Self> {
-        let url = plan.url.read()?;
-        let config = PostgresConfig::new(&url)?.schema(&plan.schema)?;
+        Self::open(plan.config()?, id).await
+    }
+
+    /// The same for who operates it: where there is no ledger, none is made.
+    ///
+    /// # Errors
+    /// Why it is not open, with [`PostgresError::Absent`](tollgate_ledger::PostgresError::Absent) among it.
+    pub(crate) async fn existing(plan: &SharedPlan, id: Option<B256>) -> anyhow::Result<Self> {
+        Self::open(plan.config()?.existing(), id).await
+    }
+
+    async fn open(config: PostgresConfig, id: Option<B256>) -> anyhow::Result<Self> {
         let new = id.unwrap_or_else(|| B256::from(rand::random::<[u8; 32]>()));
         let store = PostgresStore::open(config, new).await?;
         if let Some(id) = id.filter(|id| *id != store.ledger_id()) {
@@ -47,6 +57,13 @@ impl AnyStore {
             Self::File(_) => None,
             Self::Shared(store) => store.report().warning(),
         }
+    }
+}
+
+impl SharedPlan {
+    fn config(&self) -> anyhow::Result<PostgresConfig> {
+        let url = self.url.read()?;
+        Ok(PostgresConfig::new(&url)?.schema(&self.schema)?)
     }
 }
 

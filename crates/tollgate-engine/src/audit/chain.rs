@@ -10,7 +10,8 @@ use tollgate_bsc::{
 use tollgate_contracts::{abi::Settler, addresses::PERMIT2};
 use tollgate_ledger::{RowKind, Store, StoreError};
 use tollgate_payment::{
-    Account, AuthorizationKey, Limit, PaymentRow, PaymentState, Row, SignerKey, SpenderRow,
+    Account, AuthorizationKey, Limit, PaymentRow, PaymentState, Row, RowKey, Rows, SignerKey,
+    SpenderRow,
 };
 use tollgate_x402::{Address, Amount, B256, PaymentId};
 
@@ -18,7 +19,10 @@ use super::{
     Scan,
     report::{Invariant, Report},
 };
-use crate::market::{Market, Markets};
+use crate::{
+    market::{Market, Markets},
+    payees::signed_payee,
+};
 
 /// Transactions that are asked for at once.
 const AT_ONCE: usize = 32;
@@ -66,9 +70,10 @@ pub async fn audit_chain<S: Store>(
     let mut found = Finals::default();
     let mut rows = Scan::new(store, RowKind::Payment);
     while let Some(page) = rows.next().await? {
+        let signed = signed(store, &page, markets).await?;
         for row in &page {
             if let Row::Payment(payment) = row {
-                found.take(payment, chain, markets);
+                found.take(payment, &signed, chain, markets);
             }
         }
     }
@@ -106,7 +111,7 @@ struct Finals {
 }
 
 impl Finals {
-    fn take(&mut self, payment: &PaymentRow, chain: &Chain, markets: &Markets) {
+    fn take(&mut self, payment: &PaymentRow, signed: &Rows, chain: &Chain, markets: &Markets) {
         let owner = payment.keys.owner;
         let PaymentState::Final { transaction, block } = payment.state else {
             return;
@@ -120,13 +125,17 @@ impl Finals {
         self.first = Some(self.first.map_or(block, |first| first.min(block)));
         self.hashes.insert(transaction);
         let direct = super::is_paid_off(payment);
+        let payee = signed
+            .authorization(&payment.keys.authorization)
+            .and_then(|row| signed_payee(&row.signed))
+            .unwrap_or(market.terms.pay_to);
         let paid = Paid {
             id: payment.keys.id,
             owner: owner.owner,
             token: owner.token,
             amount: payment.charge,
             block,
-            movements: movements(payment, market, direct),
+            movements: movements(payment, market, payee, direct),
             direct,
         };
         self.transactions.entry(transaction).or_default().push(paid);
@@ -225,8 +234,20 @@ impl Finals {
     }
 }
 
-/// How a payment may have been moved.
-fn movements(payment: &PaymentRow, market: &Market, direct: bool) -> Vec<Movement> {
+/// What the payments of a page were signed by, where that says who is paid.
+async fn signed<S: Store>(store: &S, page: &[Row], markets: &Markets) -> Result<Rows, StoreError> {
+    if !markets.pay_anyone() {
+        return Ok(Rows::default());
+    }
+    let names = page.iter().filter_map(|row| match row {
+        Row::Payment(payment) => Some(RowKey::Authorization(payment.keys.authorization)),
+        _ => None,
+    });
+    store.read(names.collect()).await
+}
+
+/// How a payment may have been moved. `payee` is whom a plain account's claim paid.
+fn movements(payment: &PaymentRow, market: &Market, payee: Address, direct: bool) -> Vec<Movement> {
     let transfer = |to| vec![Movement::Transfer { to }];
     if direct {
         return transfer(market.treasury);
@@ -242,7 +263,7 @@ fn movements(payment: &PaymentRow, market: &Market, direct: bool) -> Vec<Movemen
             }]
         }
         (AuthorizationKey::Permit { .. }, None) => transfer(market.treasury),
-        (AuthorizationKey::Claim { .. }, None) => transfer(market.terms.pay_to),
+        (AuthorizationKey::Claim { .. }, None) => transfer(payee),
         (
             AuthorizationKey::Claim {
                 verifying, nonce, ..

@@ -8,7 +8,15 @@
 mod judge;
 mod step;
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+pub(crate) use self::step::terms;
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::sync::Notify;
 use tollgate_facilitator::{Call, Facilitator, FacilitatorError, Settled, Stage};
@@ -26,7 +34,7 @@ use self::{
     judge::{Bad, Judged},
     step::Facilitated,
 };
-use crate::{ids::Ids, market::Markets};
+use crate::{health::Health, ids::Ids, market::Markets};
 
 /// How a facilitator works.
 #[derive(Clone, Debug)]
@@ -77,6 +85,7 @@ struct Inner<S, V> {
     work: Arc<Notify>,
     ids: Ids,
     probe: Box<Probe>,
+    health: OnceLock<Health>,
 }
 
 impl<S, V> Clone for Desk<S, V> {
@@ -117,10 +126,33 @@ impl<S: Store, V: Verifier> Desk<S, V> {
             work,
             ids: Ids::default(),
             probe: Box::new(move || Box::pin(probe())),
+            health: OnceLock::new(),
         };
         Self {
             inner: Arc::new(inner),
         }
+    }
+
+    /// The same, told by its worker how settlement is: while nothing would be settled, nothing new is claimed. What was
+    /// begun before is told all the same.
+    #[must_use]
+    pub fn with_health(self, health: Health) -> Self {
+        // The first one stays.
+        let _ = self.inner.health.set(health);
+        self
+    }
+
+    /// Whether what is claimed now would be settled.
+    fn settles(&self) -> Result<(), FacilitatorError> {
+        let Some(health) = self.inner.health.get() else {
+            return Ok(());
+        };
+        health
+            .settles()
+            .map_err(|message| FacilitatorError::Paused {
+                message,
+                retry_after: 10,
+            })
     }
 
     /// The step that settles a payment, with what the chain says of its payer now.
@@ -131,6 +163,8 @@ impl<S: Store, V: Verifier> Desk<S, V> {
         memo: String,
     ) -> Result<Facilitated, Refused> {
         let inner = &*self.inner;
+        // A claim uses the authorization up, for this ledger: none is made that would only wait for its deadline.
+        self.settles().map_err(Refused::Not)?;
         let run = inner.config.run.get().ok_or_else(|| {
             Refused::Not(unavailable(
                 ErrorCode::LedgerUnavailable,
@@ -358,6 +392,7 @@ impl<S: Store, V: Verifier> Facilitator for Desk<S, V> {
             return Err(unavailable(ErrorCode::LedgerUnavailable, message, 5));
         }
         inner.store.queues().await.map_err(unrecorded)?;
+        self.settles()?;
         (inner.probe)()
             .await
             .map_err(|message| unavailable(ErrorCode::ChainUnavailable, message, 5))

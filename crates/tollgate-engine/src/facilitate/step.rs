@@ -11,7 +11,7 @@ use tollgate_x402::{Amount, Authorization, B256, Exact, PaymentId, Timestamp};
 use super::judge::Judged;
 
 /// What a settlement is asked for beside what is signed, as a digest: the amount. Payee, token and chain are signed.
-pub(super) fn terms(amount: Amount) -> B256 {
+pub(crate) fn terms(amount: Amount) -> B256 {
     B256::from(amount.to_be_bytes())
 }
 

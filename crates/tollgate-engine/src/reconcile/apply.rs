@@ -265,6 +265,10 @@ impl<'a, S: Store> Ledger<'a, S> {
             transaction: fact.transaction,
             block: fact.block,
             memo: UNKNOWN.to_owned(),
+            signed: fact
+                .signed
+                .clone()
+                .map(|signed| (signed, crate::facilitate::terms(amount))),
         };
         if self.store.transact(unknown).await? {
             self.unknown.push(movement(&keys, amount, fact));

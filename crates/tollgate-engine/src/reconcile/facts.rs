@@ -1,10 +1,10 @@
 //! What the finalized chain shows of a seller's settlements, in its order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use alloy_sol_types::SolCall;
+use alloy_sol_types::{SolCall, SolEvent};
 use tollgate_bsc::{
-    Chain, ChainTransaction, Claim, SettlerEvent, TokenTransfer, TxReceipt, evidence,
+    Chain, ChainTransaction, Claim, LogFilter, SettlerEvent, TokenTransfer, TxReceipt, evidence,
 };
 use tollgate_contracts::{
     abi::{ExactProxy, IEip3009, IErc20, UptoProxy},
@@ -12,10 +12,13 @@ use tollgate_contracts::{
     settler::Kind,
 };
 use tollgate_payment::{AuthorizationKey, OwnerKey, SpenderKey};
-use tollgate_x402::{Address, Amount, B256, U256};
+use tollgate_x402::{Address, Amount, Authorization, B256, U256};
 
-use super::ReconcileError;
-use crate::market::{Market, Markets};
+use super::{ReconcileError, calldata};
+use crate::{
+    market::{Market, Markets},
+    payees::signed_payee,
+};
 
 /// Transactions that are asked for at once.
 const AT_ONCE: usize = 32;
@@ -32,6 +35,8 @@ pub(super) struct Fact {
     pub(super) block: u64,
     /// The place of the log in its block.
     pub(super) index: u64,
+    /// What was signed, where each payment pays whom its own authorization names.
+    pub(super) signed: Option<Authorization>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,9 +66,12 @@ pub(super) async fn gather(
     blocks: core::ops::RangeInclusive<u64>,
 ) -> Result<Facts, ReconcileError> {
     let mut hashes: Vec<(u64, B256)> = Vec::new();
+    if markets.pay_anyone() {
+        hashes = facilitated(chain, markets, operator, blocks.clone()).await?;
+    }
     for market in markets
         .iter()
-        .filter(|market| market.terms.chain == chain.id())
+        .filter(|market| market.terms.chain == chain.id() && !markets.pay_anyone())
     {
         match market.settler() {
             Some(settler) => {
@@ -118,6 +126,48 @@ pub(super) async fn gather(
     Ok(facts)
 }
 
+/// The transactions of a facilitator's account that used an authorization, whoever was paid: x402's proxies tell of each
+/// settlement, and tokens of each transfer that was signed.
+async fn facilitated(
+    chain: &Chain,
+    markets: &Markets,
+    operator: Address,
+    blocks: core::ops::RangeInclusive<u64>,
+) -> Result<Vec<(u64, B256)>, ReconcileError> {
+    let mut filters = vec![LogFilter {
+        addresses: vec![UPTO_PROXY, EXACT_PROXY],
+        topics: Vec::new(),
+        blocks: blocks.clone(),
+    }];
+    let tokens: Vec<Address> = markets
+        .iter()
+        .filter(|market| market.terms.chain == chain.id() && market.terms.eip3009)
+        .map(|market| market.terms.token)
+        .collect();
+    if !tokens.is_empty() {
+        filters.push(LogFilter {
+            addresses: tokens,
+            topics: vec![Some(IEip3009::AuthorizationUsed::SIGNATURE_HASH)],
+            blocks,
+        });
+    }
+    let mut found: BTreeSet<(u64, B256)> = BTreeSet::new();
+    for filter in filters {
+        let logs = chain.logs(&filter).await?;
+        found.extend(logs.iter().map(|log| (log.block.number, log.transaction)));
+    }
+    let mut ours = Vec::new();
+    for (block, hash) in found {
+        let sent = chain.transaction(hash).await?;
+        let sent = sent.ok_or(ReconcileError::Unproven { transaction: hash })?;
+        // Others settle by the same contracts.
+        if sent.from == operator {
+            ours.push((block, hash));
+        }
+    }
+    Ok(ours)
+}
+
 /// What a transaction moved for this seller.
 fn read(
     facts: &mut Vec<Fact>,
@@ -137,6 +187,7 @@ fn read(
             transaction: receipt.hash,
             block: receipt.block.number,
             index: log.index,
+            signed: None,
         };
         let owner_of = |market: &Market, owner| OwnerKey {
             chain: market.terms.chain,
@@ -193,6 +244,26 @@ fn read(
         let Some(transfer) = TokenTransfer::of(log).filter(|_| sent.from == operator) else {
             continue;
         };
+        if markets.pay_anyone() {
+            let known = markets
+                .iter()
+                .find(|market| market.terms.token == transfer.token);
+            if let Some(market) = known
+                && let Some(signed) = calldata::signed(sent, market.terms.chain)
+                && signed.token() == transfer.token
+                && signed.owner() == transfer.from
+                && signed_payee(&signed) == Some(transfer.to)
+            {
+                let authorization = AuthorizationKey::of(&signed, B256::ZERO, PERMIT2);
+                let owner = owner_of(market, transfer.from);
+                let mut fact = fact(What::Claim { authorization }, owner, transfer.amount);
+                fact.signed = Some(signed);
+                facts.push(fact);
+                // One call settles one payment.
+                break;
+            }
+            continue;
+        }
         let market = markets.iter().find(|market| {
             market.settler().is_none()
                 && market.terms.token == transfer.token
@@ -256,10 +327,11 @@ impl Fact {
     fn claim(&self, markets: &Markets) -> Option<Claim> {
         let market = markets.of(self.owner.chain, self.owner.token)?;
         let (token, from, value) = (self.owner.token, self.owner.owner, self.amount);
+        let signed = self.signed.as_ref().and_then(signed_payee);
         let to = match (&self.what, market.settler()) {
             (What::Draw { .. }, _) => market.treasury,
             (What::Claim { .. }, Some(settler)) => settler,
-            (What::Claim { .. }, None) => market.terms.pay_to,
+            (What::Claim { .. }, None) => signed.unwrap_or(market.terms.pay_to),
         };
         Some(Claim::Transfer {
             token,

@@ -257,6 +257,21 @@ async fn routes_are_exact() {
 }
 
 #[tokio::test]
+async fn why_nothing_new_is_settled_is_told_and_costs_nothing() {
+    let desk = desk();
+    *desk.told.broken.lock().unwrap() = Some(FacilitatorError::Paused {
+        message: "the account has no money".to_owned(),
+        retry_after: 9,
+    });
+    let (head, text) = desk.settle(KEY).await;
+    assert_eq!(head.status(), 503);
+    assert_eq!(head.headers()[header::RETRY_AFTER], "9");
+    assert!(text.contains("the account has no money"), "{text}");
+    *desk.told.broken.lock().unwrap() = None;
+    assert_eq!(desk.settle(KEY).await.0.status(), 200);
+}
+
+#[tokio::test]
 async fn what_went_wrong_inside_is_not_told() {
     let desk = desk();
     *desk.told.broken.lock().unwrap() = Some(FacilitatorError::Unavailable {

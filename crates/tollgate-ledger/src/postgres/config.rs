@@ -23,6 +23,8 @@ pub struct PostgresConfig {
     pub(super) clock: Option<Arc<dyn Clock>>,
     /// The newest version of the tables that this program knows.
     pub(super) known: i64,
+    /// No ledger is made where there is none.
+    pub(super) existing: bool,
 }
 
 impl PostgresConfig {
@@ -68,6 +70,7 @@ impl PostgresConfig {
             schema: "tollgate".into(),
             clock: None,
             known: SCHEMA,
+            existing: false,
         })
     }
 
@@ -85,6 +88,15 @@ impl PostgresConfig {
             schema: name.into(),
             ..self
         })
+    }
+
+    /// Only a ledger that is there: where there is none, none is made.
+    #[must_use]
+    pub fn existing(self) -> Self {
+        Self {
+            existing: true,
+            ..self
+        }
     }
 
     /// Gives commands and leases this clock instead of the server's: for tests alone. Gateways that share a ledger must

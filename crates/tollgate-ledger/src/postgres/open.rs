@@ -102,6 +102,12 @@ pub enum PostgresError {
         /// What this program knows.
         known: i64,
     },
+    /// There is no ledger, and none was to be made.
+    #[error("there is no ledger {place} yet")]
+    Absent {
+        /// Host, database and schema.
+        place: String,
+    },
     /// The tables are not a ledger's.
     #[error(
         "the ledger {place} is damaged: {what}; restore a copy and reconcile it with the chain"
@@ -205,6 +211,14 @@ pub(super) async fn open(
         .await
         .map_err(|trouble| connect(config, trouble))?;
     let report = examine(&session.client).await?;
+    if config.existing {
+        let there = tables(config, &session.client).await;
+        let (_, there) = there.map_err(|error| connect(config, error.into()))?;
+        if !there {
+            let place = config.place();
+            return Err(PostgresError::Absent { place });
+        }
+    }
     let (needed, id) = migrate(config, &session.client, new_ledger_id)
         .await
         .map_err(|error| connect(config, error.into()))?;
@@ -234,6 +248,17 @@ fn connect(config: &PostgresConfig, trouble: Trouble) -> PostgresError {
     }
 }
 
+/// Whether the schema is there, and whether it has a ledger's tables.
+async fn tables(
+    config: &PostgresConfig,
+    client: &Client,
+) -> Result<(bool, bool), tokio_postgres::Error> {
+    let exists = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1),
+        to_regclass(quote_ident($1) || '.meta') IS NOT NULL";
+    let exists = client.query_one(exists, &[&config.schema]).await?;
+    Ok((exists.try_get(0)?, exists.try_get(1)?))
+}
+
 /// Brings the tables to the known version, unless they are there or beyond. Returns the oldest version that can use
 /// them, and the ledger's name.
 async fn migrate(
@@ -246,10 +271,7 @@ async fn migrate(
     client
         .query_one("SELECT pg_advisory_xact_lock($1)", &[&MIGRATION])
         .await?;
-    let exists = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1),
-        to_regclass(quote_ident($1) || '.meta') IS NOT NULL";
-    let exists = client.query_one(exists, &[&config.schema]).await?;
-    let (schema, meta): (bool, bool) = (exists.try_get(0)?, exists.try_get(1)?);
+    let (schema, meta) = tables(config, client).await?;
     if !schema {
         client
             .batch_execute(&format!("CREATE SCHEMA {}", config.schema))

@@ -2,14 +2,15 @@
 //!
 //! Nothing here is sent, and nothing is charged: it books what the finalized chain shows.
 
-use tollgate_x402::{Amount, B256, Timestamp};
+use tollgate_x402::{Amount, Authorization, B256, Timestamp};
 
 use super::{difference, sum};
 use crate::{
     key::{PaymentKeys, RowKey, SpenderKey},
     refusal::Refusal,
     row::{
-        BatchRow, BatchState, Counter, Limit, OwnerRow, PaymentRow, PaymentState, Row, SpenderRow,
+        AuthorizationRow, BatchRow, BatchState, Counter, Limit, OwnerRow, PaymentRow, PaymentState,
+        Row, SpenderRow,
     },
     store::{Account, Command, Decision, Entry, RowSet, Rows},
 };
@@ -179,6 +180,9 @@ pub struct Unknown {
     pub block: u64,
     /// What is known of it, for people: [`UNKNOWN`], unless something is.
     pub memo: String,
+    /// For a claim whose transaction shows what was signed: that, and the digest of the request that it was settled for.
+    /// Who asks again is then answered as before.
+    pub signed: Option<(Authorization, B256)>,
 }
 
 impl Command for Unknown {
@@ -236,6 +240,19 @@ impl Command for Unknown {
             spender.insert(amount);
             spender.advance(interval)?;
             writes.push(Row::Spender(spender));
+        }
+        let key = self.keys.authorization;
+        if let Some((signed, request)) = &self.signed
+            && rows.authorization(&key).is_none()
+        {
+            writes.push(Row::Authorization(AuthorizationRow {
+                key,
+                signed: signed.clone(),
+                request: Some(*request),
+                payment: Some(self.keys.id),
+                created: now,
+                prices: None,
+            }));
         }
         Ok(Decision {
             writes,

@@ -23,7 +23,7 @@ use crate::{
 /// What a facilitator's configuration file holds.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct FacilitatorConfig {
+pub(crate) struct FacilitatorConfig {
     /// Where it listens, such as "0.0.0.0:8403".
     #[serde(default = "default_listen")]
     listen: Spanned<String>,
@@ -94,6 +94,51 @@ const DAY: u64 = 86_400;
 /// A shorter key can be guessed.
 const SHORTEST_KEY: usize = 16;
 
+/// What operating its ledger needs of a facilitator's configuration: no key.
+pub(crate) struct Kept {
+    pub(crate) chain: ChainPlan,
+    pub(crate) tokens: Vec<&'static TokenInfo>,
+    pub(crate) ledger: LedgerPlan,
+    /// The account of `operator_key`, where that variable is set.
+    pub(crate) operator: Option<Address>,
+}
+
+impl FacilitatorConfig {
+    /// The part that says what is settled, and where it is kept.
+    ///
+    /// # Errors
+    /// The first value that cannot be, with its line and key.
+    pub(crate) fn kept(
+        &self,
+        source: &Source,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Kept, ConfigError> {
+        let chain = plan::chain(&self.chain, source)?;
+        let mut tokens = Vec::new();
+        for section in &self.tokens {
+            let symbol = section.symbol.get_ref();
+            let known = tollgate_contracts::by_symbol(chain.id.0, symbol).ok_or_else(|| {
+                let message = format!("no such token is on the allow-list of chain {}", chain.id);
+                source.at("token.symbol", &section.symbol, message)
+            })?;
+            tokens.push(known);
+        }
+        if tokens.is_empty() {
+            return Err(source.error("token", &(0..0), "name at least one [[token]]"));
+        }
+        let operator = source
+            .secret("operator_key", &self.operator_key, environment)
+            .ok()
+            .and_then(|key| LocalWallet::from_hex(&key).ok());
+        Ok(Kept {
+            tokens,
+            ledger: plan::ledger(&self.ledger, source)?,
+            operator: operator.map(|wallet| wallet.address()),
+            chain,
+        })
+    }
+}
+
 /// Everything that is decided before anything is opened.
 #[derive(Debug)]
 pub(super) struct FacilitatorPlan {
@@ -127,23 +172,13 @@ impl FacilitatorPlan {
             let message = "between 1 and 120: callers give up after about 30";
             return Err(source.at("wait_seconds", &config.wait_seconds, message));
         }
-        let chain = plan::chain(&config.chain, source)?;
-        let mut tokens = Vec::new();
-        for section in &config.tokens {
-            let symbol = section.symbol.get_ref();
-            let known = tollgate_contracts::by_symbol(chain.id.0, symbol).ok_or_else(|| {
-                let message = format!("no such token is on the allow-list of chain {}", chain.id);
-                source.at("token.symbol", &section.symbol, message)
-            })?;
-            tokens.push(known);
-        }
-        if tokens.is_empty() {
-            return Err(source.error("token", &(0..0), "name at least one [[token]]"));
-        }
+        let kept = config.kept(source, environment)?;
         let mut callers: Vec<Caller> = Vec::new();
         let mut keys = BTreeSet::new();
+        // Each of several facilitators counts by itself: together they spend no more than the configuration says.
+        let processes = kept.ledger.gateways();
         for section in &config.callers {
-            let (caller, key) = caller(section, source, environment)?;
+            let (caller, key) = caller(section, processes, source, environment)?;
             let twice = callers.iter().any(|known| known.name == caller.name);
             if twice || !keys.insert(key) {
                 let message = "another caller has this name or this key";
@@ -165,10 +200,10 @@ impl FacilitatorPlan {
             wait: Duration::from_secs(wait),
             connections: config.connections.max(1),
             drain: Duration::from_secs(wait.saturating_add(5)),
-            chain,
-            tokens,
+            chain: kept.chain,
+            tokens: kept.tokens,
             callers,
-            ledger: plan::ledger(&config.ledger, source)?,
+            ledger: kept.ledger,
         })
     }
 
@@ -196,6 +231,7 @@ impl FacilitatorPlan {
 
 fn caller(
     section: &CallerSection,
+    processes: u32,
     source: &Source,
     environment: &BTreeMap<String, String>,
 ) -> Result<(Caller, String), ConfigError> {
@@ -223,7 +259,10 @@ fn caller(
         key: Some(KeyHash::of(&key)),
         pay_to: (!anyone).then_some(payees),
         budget: Some(GasBudget {
-            gas: section.gas_per_day,
+            gas: section
+                .gas_per_day
+                .checked_div(u64::from(processes))
+                .unwrap_or(section.gas_per_day),
             period: DAY,
         }),
     };

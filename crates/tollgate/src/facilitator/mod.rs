@@ -9,10 +9,8 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Context;
 use tokio::net::TcpListener;
 
-use self::{
-    config::{FacilitatorConfig, FacilitatorPlan},
-    open::Open,
-};
+pub(crate) use self::config::FacilitatorConfig;
+use self::{config::FacilitatorPlan, open::Open};
 use crate::{
     config::Source,
     dev::{DevOptions, DevWorld},

@@ -54,9 +54,18 @@ impl Open {
         let markets = Markets::new(markets(plan, &chain).await?);
         let (run, current) = run::begin(&store, processes).await?;
         let callers = Callers::new(plan.callers.iter().cloned());
-        recall(&store, &callers, clock.now()).await?;
+        recall(&store, &callers, run.slot, clock.now()).await?;
 
         let work = Arc::new(Notify::new());
+        let mut worker = worker(plan, &chain, &store, &clock, operator, Arc::clone(&work));
+        worker
+            .recover(run.epoch)
+            .await
+            .context("payments of the last run cannot be concluded")?;
+        // Before anybody asks: whether the account may settle is known.
+        if let Err(error) = worker.tick().await {
+            tracing::warn!(%error, "settlement waits");
+        }
         let verifier = ChainVerifier::new(
             chain.clone(),
             markets.clone(),
@@ -72,17 +81,13 @@ impl Open {
             verifier,
             Arc::clone(&clock),
             config,
-            Arc::clone(&work),
+            work,
             move || {
                 let chain = probed.clone();
                 async move { probe(&chain).await }
             },
-        );
-        let worker = worker(plan, &chain, &store, &clock, operator, work);
-        worker
-            .recover(run.epoch)
-            .await
-            .context("payments of the last run cannot be concluded")?;
+        )
+        .with_health(worker.health());
         let (stop, stopped) = watch::channel(false);
         let worker = tokio::spawn(worker.run(stopped));
         let (end, ended) = watch::channel(false);
@@ -200,8 +205,14 @@ struct Memo {
     gas: u64,
 }
 
-/// Counts what callers have spent in this period before the start.
-async fn recall(store: &AnyStore, callers: &Callers, now: Timestamp) -> anyhow::Result<()> {
+/// Counts what callers have spent in this period before the start, of the share that goes with this slot: of several
+/// facilitators each has its own.
+async fn recall(
+    store: &AnyStore,
+    callers: &Callers,
+    slot: u32,
+    now: Timestamp,
+) -> anyhow::Result<()> {
     let logs = store
         .logs(Default::default(), RECALLED)
         .await
@@ -210,7 +221,7 @@ async fn recall(store: &AnyStore, callers: &Callers, now: Timestamp) -> anyhow::
     let today = logs
         .iter()
         .take_while(|log| log.created.0.checked_div(86_400) == day);
-    for log in today {
+    for log in today.filter(|log| log.slot == slot) {
         if let Ok(memo) = serde_json::from_str::<Memo>(&log.memo)
             && let Some(caller) = memo.caller
         {

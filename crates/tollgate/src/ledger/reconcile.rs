@@ -45,7 +45,8 @@ impl Reconcile {
         match setup.open().await? {
             Ok(store) => self.go(&setup, &store).await,
             Err(holder) => bail!(
-                "a gateway has the ledger open{}: stop it first; --dry-run works meanwhile",
+                "a {} has the ledger open{}: stop it first; --dry-run works meanwhile",
+                setup.whose.name(),
                 holder.map_or_else(String::new, |id| format!(" (process {id})"))
             ),
         }
