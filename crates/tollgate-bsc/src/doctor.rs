@@ -378,19 +378,21 @@ pub async fn check_settler(chain: &Chain, at: Address, terms: &SettlerTerms) -> 
 /// Permit2: its code and its EIP-712 domain on this chain.
 pub async fn check_permit2(chain: &Chain) -> Vec<Check> {
     let at = addresses::PERMIT2;
-    let code = chain.code(at).await;
-    if !code.as_ref().is_ok_and(|code| !code.is_empty()) {
-        return vec![Check::of("permit2-code", code, |_| {
-            Check::warn(
-                "permit2-code",
-                format!("no code at {at}: no Permit2 payment can be offered"),
-            )
-        })];
-    }
+    let code = match chain.code(at).await {
+        Ok(code) if !code.is_empty() => code,
+        none => {
+            return vec![Check::of("permit2-code", none, |_| {
+                Check::warn(
+                    "permit2-code",
+                    format!("no code at {at}: no Permit2 payment can be offered"),
+                )
+            })];
+        }
+    };
     let pinned = permit2_separator(chain.id().0);
     let separator = read(chain, at, &ISignatureTransfer::DOMAIN_SEPARATORCall {}).await;
     vec![
-        Check::ok("permit2-code", format!("at {at}")),
+        Check::ok("permit2-code", standing(at, &code)),
         Check::of("permit2-separator", separator, |separator| {
             if separator == pinned {
                 Check::ok(
@@ -405,6 +407,11 @@ pub async fn check_permit2(chain: &Chain) -> Vec<Check> {
             }
         }),
     ]
+}
+
+/// A contract and the hash of its code, for who holds it against an explorer: what it must do is checked by asking it.
+fn standing(at: Address, code: &[u8]) -> String {
+    format!("at {at}, code hash {}", keccak256(code))
 }
 
 fn permit2_separator(chain: u64) -> B256 {
@@ -463,7 +470,7 @@ async fn check_proxy(
     witness: Result<B256, ChainError>,
     witness_type: &str,
 ) -> Check {
-    match chain.code(at).await {
+    let code = match chain.code(at).await {
         Err(error) => return Check::fail(name, error.to_string()),
         Ok(code) if code.is_empty() => {
             return Check::warn(
@@ -471,13 +478,13 @@ async fn check_proxy(
                 format!("no code at {at}: payments that need it cannot be offered"),
             );
         }
-        Ok(_) => {}
-    }
+        Ok(code) => code,
+    };
     match (permit2, witness) {
         (Ok(permit2), Ok(witness))
             if permit2 == addresses::PERMIT2 && witness == keccak256(witness_type) =>
         {
-            Check::ok(name, format!("at {at}"))
+            Check::ok(name, standing(at, &code))
         }
         (Ok(_), Ok(_)) => Check::fail(
             name,

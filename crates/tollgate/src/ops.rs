@@ -602,6 +602,28 @@ mod tests {
     }
 
     #[test]
+    fn whose_a_file_is_is_told_by_its_keys_and_a_mixture_by_its_line() {
+        let whose =
+            |text: &str| Whose::of(&Source::new("x.toml", text)).map_err(|error| error.to_string());
+        assert_eq!(
+            whose("listen = \"\"\n[seller]\n[[model]]"),
+            Ok(Whose::Gateway)
+        );
+        assert_eq!(
+            whose("operator_key = \"$K\"\n[[caller]]"),
+            Ok(Whose::Facilitator)
+        );
+        let both = whose("[seller]\n\n[[caller]]\n").unwrap_err();
+        assert!(both.starts_with("x.toml:3: caller: "), "{both}");
+        let none = whose("[chain]\n").unwrap_err();
+        assert!(
+            none.contains("x.toml:1") && none.contains("neither"),
+            "{none}"
+        );
+        assert!(whose("[chain\n").unwrap_err().contains("x.toml:1"));
+    }
+
+    #[test]
     fn a_table_is_as_wide_as_its_widest_cells() {
         let mut table = Table::new(&["a", "b"]);
         table.row(vec!["long".into(), "x".into()]);

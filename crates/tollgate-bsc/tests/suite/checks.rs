@@ -1,10 +1,11 @@
-use alloy_primitives::U256;
+use alloy_primitives::{U256, keccak256};
 use tollgate_bsc::{
     Chain, Check, Doctor, Outcome, SettlerTerms, check_account, check_proxies, check_settler,
     check_token, doctor,
 };
 use tollgate_contracts::{
     abi::TestUsd1,
+    addresses,
     tokens::{self, USD1},
 };
 use tollgate_devchain::{BlockTime, Genesis, START_TIME};
@@ -48,6 +49,15 @@ async fn the_development_chain_passes_every_check() {
         .collect();
     assert!(bad.is_empty(), "{bad:#?}");
     assert!(checks.len() > 15);
+    for (name, at) in [
+        ("permit2-code", addresses::PERMIT2),
+        ("exact-proxy", addresses::EXACT_PROXY),
+        ("upto-proxy", addresses::UPTO_PROXY),
+    ] {
+        let hash = keccak256(chain.code(at).await.unwrap()).to_string();
+        let check = checks.iter().find(|check| check.name == name).unwrap();
+        assert!(check.detail.contains(&hash), "{check}");
+    }
 }
 
 #[tokio::test]

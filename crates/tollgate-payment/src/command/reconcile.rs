@@ -190,7 +190,9 @@ impl Command for Unknown {
     type Outcome = bool;
 
     fn rows(&self) -> RowSet {
-        self.keys.rows().collect()
+        let claimed = RowKey::Authorization(self.keys.authorization);
+        let claimed = self.signed.as_ref().map(|_| claimed);
+        self.keys.rows().chain(claimed).collect()
     }
 
     fn decide(&self, rows: &Rows, now: Timestamp) -> Result<Decision<bool>, Refusal> {

@@ -314,6 +314,13 @@ gas_per_day = 1_000_000
     }
 
     #[test]
+    fn several_on_one_database_share_a_callers_gas() {
+        let shared = "[ledger.postgres]\nurl = \"$DATABASE\"\ngateways = 4\n";
+        let plan = plan(&format!("{GOOD}\n{shared}")).unwrap();
+        assert_eq!(plan.callers[0].budget.unwrap().gas, 250_000);
+    }
+
+    #[test]
     fn the_example_of_the_page_is_good() {
         let page = include_str!("../../../../docs/facilitator.md");
         let example = page.split("```toml\n").nth(1).unwrap();

@@ -74,6 +74,30 @@ fn the_books_of_a_gateway_are_audited_exported_and_watched_while_it_sells() {
     gateway.stop();
 }
 
+#[test]
+fn an_endpoint_that_fails_is_called_by_its_own_number() {
+    let world = World::new("");
+    let rpc = world.chain.rpc_url().unwrap();
+    let config = std::fs::read_to_string(world.config()).unwrap();
+    let two = format!("rpc = [\"{rpc}\", \"http://127.0.0.1:1\"]");
+    let config = config.replace(&format!("rpc = [\"{rpc}\"]"), &two);
+    std::fs::write(world.config(), config).unwrap();
+    let (_, seen) = world.json(&["doctor"]);
+    let failed: Vec<&str> = seen["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|check| check["name"] == "endpoint" && check["outcome"] == "FAIL")
+        .map(|check| check["detail"].as_str().unwrap())
+        .collect();
+    assert_eq!(failed.len(), 1, "{seen:#}");
+    assert!(
+        failed[0].starts_with("endpoint 2 (127.0.0.1:1) "),
+        "{failed:?}"
+    );
+    assert!(!failed[0].contains("endpoint 1"), "{failed:?}");
+}
+
 /// Every line has as many fields as the head, and for each token what one account takes another gives.
 fn the_csv_adds_up(world: &World) {
     let output = world.run(&["ledger", "export", "--format", "csv"]);

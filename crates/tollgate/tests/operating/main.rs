@@ -4,6 +4,8 @@
 mod books;
 mod debts;
 mod deploy;
+mod facilitated;
+mod facilitator;
 mod keys;
 mod remote;
 mod restored;

@@ -1,65 +1,19 @@
 //! A seller without a key: a facilitator somewhere else settles, and the chain is asked.
 
-use std::process::{Child, Stdio};
-
-use alloy_sol_types::SolCall;
-use tollgate_contracts::{abi::IErc20, addresses::PERMIT2, tokens::USD1};
 use tollgate_devchain::DEV_ACCOUNTS;
 use tollgate_x402::U256;
 
-use crate::world::{TREASURY, World, key, ready, text, tollgate};
+use crate::{
+    facilitator::{FACILITATOR, Facilitator, SHOP_KEY, approve, configured, free_port},
+    world::{TREASURY, World, text, tollgate},
+};
 
-/// The facilitator's account.
-const FACILITATOR: usize = 6;
-const SHOP_KEY: (&str, &str) = ("SHOP_KEY", "the-key-of-the-shop-0123");
-
-/// A facilitator of ours, for the seller's account alone. It is killed when it is dropped.
-struct Facilitator(Child);
-
-impl Facilitator {
-    fn start(world: &World, port: u16) -> Self {
-        let config = world.directory.path().join("facilitator.toml");
-        let text = format!(
-            r#"
-listen = "127.0.0.1:{port}"
-operator_key = "$FACILITATOR_KEY"
-[chain]
-id = 31337
-rpc = ["{rpc}"]
-block_time_ms = 100
-[[token]]
-symbol = "USD1"
-[[caller]]
-name = "shop"
-key = "$SHOP_KEY"
-pay_to = ["{pay_to}"]
-[ledger]
-path = "{ledger}"
-"#,
-            rpc = world.chain.rpc_url().unwrap(),
-            pay_to = DEV_ACCOUNTS[TREASURY].address,
-            ledger = world.directory.path().join("facilitator.db").display(),
-        );
-        std::fs::write(&config, text).unwrap();
-        let mut child = tollgate()
-            .args(["facilitator", "--json", "--config"])
-            .arg(config)
-            .env("FACILITATOR_KEY", key(FACILITATOR))
-            .envs([SHOP_KEY])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        ready(&mut child);
-        Self(child)
-    }
-}
-
-impl Drop for Facilitator {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// A facilitator for the seller's account alone.
+fn start(world: &World, port: u16) -> Facilitator {
+    let file = world.directory.path().join("facilitator.toml");
+    let pay_to = DEV_ACCOUNTS[TREASURY].address.to_string();
+    std::fs::write(&file, configured(world, port, &pay_to, "facilitator.db")).unwrap();
+    Facilitator::start(&file)
 }
 
 /// A seller whose charges the facilitator at this port settles.
@@ -80,25 +34,11 @@ fn world(port: u16, more: &str) -> World {
     world
 }
 
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-/// Once payments need the token's approval of Permit2.
-fn approve(world: &World, payer: usize) {
-    let approve = IErc20::approveCall {
-        spender: PERMIT2,
-        value: U256::MAX,
-    };
-    world.send(payer, USD1, approve.abi_encode().into());
-}
-
 #[test]
 fn a_seller_without_a_key_is_paid_by_a_facilitator_and_its_books_are_the_chains() {
     let port = free_port();
     let world = world(port, "");
-    let facilitator = Facilitator::start(&world, port);
+    let facilitator = start(&world, port);
     for payer in [1, 2] {
         approve(&world, payer);
     }
@@ -114,7 +54,7 @@ fn a_seller_without_a_key_is_paid_by_a_facilitator_and_its_books_are_the_chains(
     let before = world.received();
     assert!(before > U256::ZERO);
     gateway.sell(2, "four");
-    let facilitator = Facilitator::start(&world, port);
+    let facilitator = start(&world, port);
     world.wait_until_paid(2);
     assert!(world.received() > before);
 
@@ -161,7 +101,7 @@ fn nothing_is_sold_where_the_facilitator_is_not_the_one_that_was_meant() {
     );
     let nobody = world(free_port(), "");
     refused(&nobody, "seller.facilitator.account");
-    let facilitator = Facilitator::start(&world_of_another, port);
+    let facilitator = start(&world_of_another, port);
     refused(&world_of_another, "seller.facilitator.account names");
     drop(facilitator);
 }
