@@ -1,11 +1,12 @@
 //! What a seller can rely on when its payments are settled by the desk.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tollgate_facilitator::{Facilitator, Stage};
+use tollgate_devchain::DEV_ACCOUNTS;
+use tollgate_facilitator::{Facilitator, FacilitatorError, Stage};
 use tollgate_ledger::{MemoryStore, SqliteStore, Store};
 use tollgate_x402::{
-    Address, Amount, Authorization, B256, ErrorCode, Network, Scheme, X402Version,
+    Address, Amount, Authorization, B256, ErrorCode, Network, Scheme, U256, X402Version,
 };
 
 use crate::world::*;
@@ -290,4 +291,56 @@ async fn what_it_supports_names_its_account() {
     assert!(body.contains("facilitatorAddress") && body.contains("eip155:31337"));
     assert_eq!(supported.kinds.len(), 4, "{body}");
     assert_eq!(world.desk.health().await, Ok(()));
+}
+
+#[tokio::test]
+async fn while_nothing_would_be_settled_nothing_is_claimed_and_what_was_begun_is_told() {
+    let world = world().await;
+    let operator = DEV_ACCOUNTS[OPERATOR].address;
+    let begun = settlement(&once(&world.chain, cents(99), 1).await, cents(10));
+    let settled = world.mining(world.desk.settle(&begun)).await.unwrap();
+    let signed = once(&world.chain, cents(99), 2).await;
+    let fresh = settlement(&signed, cents(3));
+
+    let plenty = world.chain.balance(operator);
+    for why in ["send it BNB", "finalized nothing"] {
+        let money = why == "send it BNB";
+        if money {
+            world.chain.set_balance(operator, U256::ZERO);
+        } else {
+            world.chain.freeze_finality(true);
+        }
+        world.chain.increase_time(200);
+        world
+            .mining(until(|| world.health.settles().is_err()))
+            .await;
+        let paused = |error| {
+            let FacilitatorError::Paused { message, .. } = error else {
+                panic!("{error:?}");
+            };
+            assert!(message.contains(why), "{message}");
+        };
+        paused(world.desk.settle(&fresh).await.unwrap_err());
+        paused(world.desk.verify(&fresh).await.unwrap_err());
+        paused(world.desk.health().await.unwrap_err());
+        let again = world.desk.settle(&begun).await.unwrap();
+        assert_eq!(again.response, settled.response, "what was begun is told");
+        world.chain.set_balance(operator, plenty);
+        world.chain.freeze_finality(false);
+        world.chain.increase_time(20);
+        world.mining(until(|| world.health.settles().is_ok())).await;
+    }
+    assert_eq!(world.desk.health().await, Ok(()));
+    // Nothing was claimed: it is settled for whatever is asked now.
+    let other = settlement(&signed, cents(4));
+    let settled = world.mining(world.desk.settle(&other)).await.unwrap();
+    assert_eq!(settled.stage, Stage::Done, "{settled:?}");
+    assert_eq!((world.sent(), world.earned()), (2, cents(14)));
+}
+
+async fn until(good: impl Fn() -> bool) {
+    let mut looks = tokio::time::interval(Duration::from_millis(10));
+    while !good() {
+        looks.tick().await;
+    }
 }

@@ -15,8 +15,8 @@ use tollgate_eip712::{
     sign_allowance, sign_eip3009, sign_once, sign_permit2_exact,
 };
 use tollgate_engine::{
-    ChainVerifier, Desk, DeskConfig, Market, Markets, OwnRail, Payees, Policy, RailConfig, Worker,
-    WorkerConfig,
+    ChainVerifier, Desk, DeskConfig, Health, Market, Markets, OwnRail, Payees, Policy, RailConfig,
+    Worker, WorkerConfig,
 };
 use tollgate_facilitator::Call;
 use tollgate_ledger::{CurrentRun, Store};
@@ -57,12 +57,8 @@ pub(crate) fn chain() -> Arc<DevChain> {
         .genesis(Genesis::development(&Development::default()))
         .start()
         .unwrap();
-    for account in [PAYER, 1, 2] {
-        let slot = slots::mapped_twice(
-            slots::usd1::ALLOWANCES,
-            DEV_ACCOUNTS[account].address,
-            PERMIT2,
-        );
+    for account in &DEV_ACCOUNTS {
+        let slot = slots::mapped_twice(slots::usd1::ALLOWANCES, account.address, PERMIT2);
         chain.set_storage(USD1, slot, U256::MAX);
     }
     chain.mine_blocks(3);
@@ -104,6 +100,7 @@ pub(crate) struct World<S: Store> {
     pub(crate) reader: Chain,
     pub(crate) store: S,
     pub(crate) desk: Desk<S, ChainVerifier>,
+    pub(crate) health: Health,
     stop: watch::Sender<bool>,
     worker: JoinHandle<()>,
 }
@@ -155,12 +152,15 @@ impl<S: Store> World<S> {
         config.sole = true;
         config.idle = Duration::from_millis(20);
         let worker = Worker::new(store.clone(), rail, clock, config, work);
+        let health = worker.health();
+        let desk = desk.with_health(health.clone());
         let (stop, stopped) = watch::channel(false);
         Self {
             chain: Arc::clone(chain),
             reader,
             store,
             desk,
+            health,
             stop,
             worker: tokio::spawn(worker.run(stopped)),
         }
@@ -228,6 +228,15 @@ pub(crate) fn offered(scheme: Scheme, amount: Amount, permit2: bool) -> PaymentR
 }
 
 pub(crate) async fn once(chain: &DevChain, amount: Amount, nonce: u64) -> Authorization {
+    once_of(PAYER, chain, amount, nonce).await
+}
+
+pub(crate) async fn once_of(
+    payer: usize,
+    chain: &DevChain,
+    amount: Amount,
+    nonce: u64,
+) -> Authorization {
     let terms = OnceTerms {
         amount,
         spender: UPTO_PROXY,
@@ -237,7 +246,7 @@ pub(crate) async fn once(chain: &DevChain, amount: Amount, nonce: u64) -> Author
         facilitator: DEV_ACCOUNTS[OPERATOR].address,
         valid_after: Timestamp(0),
     };
-    let signed = sign_once(&wallet(PAYER), &domain(), &terms).await.unwrap();
+    let signed = sign_once(&wallet(payer), &domain(), &terms).await.unwrap();
     Authorization::Once(signed)
 }
 
@@ -257,6 +266,15 @@ pub(crate) async fn permit2_exact(chain: &DevChain, amount: Amount, nonce: u64) 
 }
 
 pub(crate) async fn transfer(chain: &DevChain, value: Amount, nonce: u8) -> Authorization {
+    transfer_of(PAYER, chain, value, nonce).await
+}
+
+pub(crate) async fn transfer_of(
+    payer: usize,
+    chain: &DevChain,
+    value: Amount,
+    nonce: u8,
+) -> Authorization {
     let terms = Eip3009Terms {
         to: SELLER,
         value,
@@ -264,7 +282,7 @@ pub(crate) async fn transfer(chain: &DevChain, value: Amount, nonce: u8) -> Auth
         valid_before: Timestamp(chain.timestamp()).plus(3_000),
         nonce: B256::repeat_byte(nonce),
     };
-    let signed = sign_eip3009(&wallet(PAYER), &domain(), &terms)
+    let signed = sign_eip3009(&wallet(payer), &domain(), &terms)
         .await
         .unwrap();
     Authorization::Exact(Exact::Eip3009(signed))
