@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy_primitives::{Address, B256, U256};
 use tollgate_ledger::BookedEntry;
 use tollgate_payment::{
-    Account, AuthorizationKey, BatchId, BatchItem, BatchRow, Entry, ExposureKey, Limit, OwnerKey,
-    OwnerRow, PaymentRow, PaymentState, Row, SignerKey, SpenderKey, SpenderRow,
+    Account, AuthorizationKey, BatchId, BatchItem, BatchRow, Entry, ExposureKey, IdentifierKey,
+    Limit, OwnerKey, OwnerRow, PaymentRow, PaymentState, Row, SignerKey, SpenderKey, SpenderRow,
 };
 use tollgate_x402::{Amount, Authorization, PaymentId};
 
@@ -55,7 +55,6 @@ pub(crate) struct Books {
     ceiling: u64,
     exposure: u64,
     step: u64,
-    slices: u64,
     settler: bool,
     pub(crate) payments: BTreeMap<PaymentId, PaymentRow>,
     owners: BTreeMap<OwnerKey, Sums>,
@@ -63,6 +62,8 @@ pub(crate) struct Books {
     exposures: BTreeMap<ExposureKey, u64>,
     pub(crate) signed: BTreeMap<AuthorizationKey, Authorization>,
     pub(crate) claims: BTreeMap<AuthorizationKey, PaymentId>,
+    /// Which payment has a name.
+    pub(crate) names: BTreeMap<IdentifierKey, PaymentId>,
     pub(crate) batches: BTreeMap<BatchId, BatchRow>,
     /// Those that are not concluded.
     open: BTreeSet<BatchId>,
@@ -88,7 +89,6 @@ impl Books {
             ceiling: units(setting.credit.ceiling),
             exposure: units(setting.credit.exposure),
             step: setting.step,
-            slices: setting.replicas as u64,
             settler: setting.settler,
             by_payer: vec![0; 64],
             group: u64::from(setting.keeping == Keeping::Owned),
@@ -104,7 +104,6 @@ impl Books {
             ceiling: old.ceiling,
             exposure: old.exposure,
             step: old.step,
-            slices: old.slices,
             settler: old.settler,
             group: old.group,
             on_disk: old.group,
@@ -178,7 +177,10 @@ impl Books {
                     self.counters.insert(row.key, units(counter.settled));
                 }
             }
-            Row::Owner(_) | Row::Exposure(_) | Row::Identifier(_) | Row::Outcome(_) => {}
+            Row::Identifier(row) => {
+                self.names.insert(row.key, row.payment);
+            }
+            Row::Owner(_) | Row::Exposure(_) | Row::Outcome(_) => {}
         }
     }
 
@@ -229,6 +231,18 @@ impl Books {
             }
             if let Row::Batch(batch) = row {
                 self.check_batch(batch)?;
+            }
+        }
+        for row in writes {
+            if let Row::Identifier(row) = row
+                && let Some(first) = self.names.get(&row.key)
+            {
+                let charged = self.payments.get(first);
+                must!(
+                    *first == row.payment || charged.is_none_or(|first| first.charge.is_zero()),
+                    1,
+                    "a request is admitted again under the name of {first:?}, which was charged"
+                );
             }
         }
         for row in writes {
@@ -433,13 +447,14 @@ impl Books {
             .iter()
             .filter_map(|(key, sums)| {
                 let payer = payer_of(key.owner)?;
-                Some((sums.held + sums.due).saturating_sub(self.by_payer[payer]))
+                Some((sums.held + sums.due + sums.lost).saturating_sub(self.by_payer[payer]))
             })
             .sum();
         must!(
-            unproven <= self.exposure * self.slices,
+            unproven <= self.exposure,
             12,
-            "{unproven} are owed in all above what payers have paid"
+            "{unproven} are owed or lost in all above what payers have paid, of {} at most",
+            self.exposure
         );
         let _ = truth;
         Ok(())

@@ -1,6 +1,6 @@
 //! One history: a seed, lived to its end.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use alloy_sol_types::SolCall as _;
 use tollgate_contracts::abi::Settler;
@@ -42,6 +42,8 @@ pub struct Ended {
     pub trace: Vec<String>,
     /// Of the payments so many ended final, lost and released.
     pub ends: (u64, u64, u64),
+    /// Of the lost ones so many by each reason.
+    pub losses: BTreeMap<String, u64>,
     /// Virtual milliseconds.
     pub lasted: u64,
 }
@@ -102,6 +104,7 @@ pub fn live(seed: u64, kind: Kind, mutant: Option<Mutant>, traced: bool) -> Ende
             digest: core.fold.0,
             trace: core.trace.take().unwrap_or_default(),
             ends,
+            losses: core.books.losses(),
             lasted,
         }
     })
@@ -119,6 +122,10 @@ impl History {
             match event {
                 Event::Wake(who, gate) => self.wake(who, gate),
                 Event::Block => self.block(),
+                Event::Arrives(letter) => {
+                    let now = self.world.now();
+                    self.world.with(|core| letter.arrive(core, now));
+                }
                 Event::Arrive => self.arrive(),
                 Event::Crash(replica) => self.crash(replica),
                 Event::Start(replica) => self.start(replica),

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "a program that tells what it found")]
 
 use std::{
+    collections::BTreeMap,
     process::ExitCode,
     sync::{
         Mutex, PoisonError,
@@ -48,6 +49,7 @@ struct Sums {
     payments: u64,
     events: u64,
     ends: (u64, u64, u64),
+    losses: BTreeMap<String, u64>,
 }
 
 /// The first failure, by seed.
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
             sums.events,
             start.elapsed().as_secs_f64()
         );
+        println!("{kind}: lost by reason: {:?}", sums.losses);
     }
     ExitCode::SUCCESS
 }
@@ -129,6 +132,9 @@ fn add(found: &mut (Sums, Failed), seed: u64, ended: Ended) {
     sums.ends.0 += ended.ends.0;
     sums.ends.1 += ended.ends.1;
     sums.ends.2 += ended.ends.2;
+    for (reason, lost) in &ended.losses {
+        *sums.losses.entry(reason.clone()).or_default() += lost;
+    }
     if let Some(violation) = ended.violation
         && failed.as_ref().is_none_or(|(first, _)| seed < *first)
     {

@@ -8,6 +8,8 @@ mod steps;
 
 pub(crate) use rail::{SimRail, SimVerifier};
 
+use tollgate_x402::Amount;
+
 use crate::{
     rng::Rng,
     setting::{Keeping, Kind, Setting},
@@ -119,6 +121,16 @@ mutants! {
     ForkBalance "fork-balance" Exact;
     /// A permit that a reorganization took out after its successor was signed is not submitted again.
     PermitLost "permit-lost" Allowance;
+    /// What all payers owe together has no bound.
+    ExposureForgotten "exposure-forgotten" Once;
+    /// What was lost is lent again to the next payer.
+    LostNotCounted "lost-not-counted" Once;
+    /// Each gateway lends the whole of what all may lend together.
+    SliceWhole "slice-whole" Once;
+    /// A commit whose answer did not come is taken for one that did not happen.
+    UnknownMeansNot "unknown-means-not" Once;
+    /// A replacement gets a nonce of its own, and is stored with it.
+    FreshNonceSealed "fresh-nonce-sealed" Once;
 }
 
 impl Mutant {
@@ -142,6 +154,12 @@ impl Mutant {
                 setting.keeping = Keeping::Shared;
                 setting.replicas = 2;
                 setting.crashes = setting.crashes.max(100);
+            }
+            Self::UnknownMeansNot => {
+                setting.keeping = Keeping::Shared;
+                setting.replicas = 2;
+                setting.crashes = 0;
+                setting.unheard = 20;
             }
             Self::LeaseForgotten => {
                 setting.keeping = Keeping::Shared;
@@ -170,7 +188,19 @@ impl Mutant {
                 setting.luck = rng.range(300, 700);
             }
             Self::OneConfirmation | Self::ReorgIgnored => setting.reorgs = 120,
-            Self::FreshNonce | Self::ForgetsReplaced => {
+            Self::ExposureForgotten | Self::LostNotCounted | Self::SliceWhole => {
+                setting.payers = (10, 14);
+                setting.credit.exposure = Amount::from(600u64);
+                setting.pace = rng.range(40, 120);
+                if self == Self::LostNotCounted {
+                    setting.hostile = 900;
+                }
+                if self == Self::SliceWhole {
+                    setting.keeping = Keeping::Shared;
+                    setting.replicas = 3;
+                }
+            }
+            Self::FreshNonce | Self::FreshNonceSealed | Self::ForgetsReplaced => {
                 setting.storms = 400;
                 setting.luck = 400;
             }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use alloy_primitives::{Address, B256, U256};
 use tollgate_contracts::addresses::{EXACT_PROXY, UPTO_PROXY};
 use tollgate_x402::{
-    Allowance, Amount, Authorization, ChainId, Eip3009, Exact, Once, Permit2Exact, Timestamp,
+    Allowance, Amount, Authorization, ChainId, Eip3009, Exact, Identifier, Once, Permit2Exact,
+    Timestamp,
 };
 
 use crate::{
@@ -37,6 +38,8 @@ pub(crate) struct Payer {
     nonces: u64,
     /// What was signed before, with the request that it was for.
     pub(crate) past: Vec<(Authorization, u64, u64)>,
+    /// Requests that it has named.
+    named: Vec<(Identifier, u64)>,
 }
 
 /// What a payer asks for.
@@ -51,12 +54,14 @@ pub(crate) struct Order {
     pub(crate) least: u64,
     /// What it comes to.
     pub(crate) uses: u64,
+    /// Its name, which is that of an earlier one where it is asked for again with a fresh authorization.
+    pub(crate) identifier: Option<Identifier>,
     /// It was signed for another request before.
     pub(crate) replayed: Option<bool>,
 }
 
 pub(crate) fn draw(setting: &Setting, rng: &mut Rng) -> (Vec<Payer>, Vec<Purse>) {
-    let count = usize::try_from(rng.range(3, 6)).unwrap_or(3);
+    let count = usize::try_from(rng.range(setting.payers.0, setting.payers.1)).unwrap_or(3);
     let mut payers = Vec::new();
     let mut purses = Vec::new();
     for index in 0..count {
@@ -71,6 +76,7 @@ pub(crate) fn draw(setting: &Setting, rng: &mut Rng) -> (Vec<Payer>, Vec<Purse>)
             signed: BTreeMap::new(),
             nonces: 1_000 * (index as u64 + 1),
             past: Vec::new(),
+            named: Vec::new(),
         });
         let balance = if setting.poor || !honest {
             rng.range(150, 1_500)
@@ -118,6 +124,7 @@ impl Payer {
                 least: worst / 3,
                 uses: rng.below(worst + 1),
                 replayed: Some(same),
+                identifier: None,
                 authorization,
             };
         }
@@ -134,7 +141,7 @@ impl Payer {
         let deadline = if self.honest || rng.permille(700) {
             now + rng.range(3_000, 5_000)
         } else {
-            now + rng.range(61, 90)
+            now + setting.margin + rng.range(1, 30)
         };
         let uses = if rng.permille(60) {
             0
@@ -148,6 +155,7 @@ impl Payer {
             Kind::Once => self.once(setting, worst, deadline, rng),
             Kind::Exact => self.exact(setting, worst, deadline, rng),
         };
+        let (identifier, request) = self.name(request, rng);
         if !matches!(authorization, Authorization::Allowance(_)) {
             self.past.push((authorization.clone(), request, worst));
         }
@@ -155,12 +163,29 @@ impl Payer {
         Order {
             payer: self.index,
             authorization,
+            identifier,
             request,
             worst,
             least: if exact { worst } else { worst / 3 },
             uses,
             replayed: None,
         }
+    }
+
+    /// A third of what is asked for has a name. Some of it was asked for before; or its name was given to something else.
+    fn name(&mut self, request: u64, rng: &mut Rng) -> (Option<Identifier>, u64) {
+        if !rng.permille(300) {
+            return (None, request);
+        }
+        if rng.permille(300)
+            && let Some((name, first)) = rng.pick(&self.named)
+        {
+            let again = if rng.permille(700) { *first } else { request };
+            return (Some(name.clone()), again);
+        }
+        let name: Option<Identifier> = format!("request-{request:016}").parse().ok();
+        self.named.extend(name.clone().map(|name| (name, request)));
+        (name, request)
     }
 
     fn allowance(

@@ -21,6 +21,7 @@ use tollgate_payment::{Permit2Terms, Retention, SignerKey, Terms};
 use tollgate_x402::{Address, Amount, B256, ChainId, Clock, Signature65};
 
 use crate::{
+    books::units,
     chain::{BLOCK_MS, node::SimNode},
     mutants::{Mutant, SimRail, SimVerifier},
     names::{SETTLER, TOKEN, TREASURY, operator},
@@ -84,11 +85,11 @@ impl Replica {
         let config = CashierConfig {
             markets: markets.clone(),
             run: run.clone(),
-            margin: 60,
+            margin: setting.margin,
             retention: Retention::default(),
         };
         let shared: Arc<dyn Clock> = Arc::new(clock.clone());
-        let till = Cashier::with_ids(
+        let cashier = Cashier::with_ids(
             store.clone(),
             verifier,
             Arc::clone(&shared),
@@ -127,6 +128,12 @@ impl Replica {
         config.credit.insert(TOKEN, setting.credit.clone());
         config.sole = setting.keeping == Keeping::Owned;
         let worker = Worker::new(store.clone(), rail, clock, config, work).with_ids(world.ids());
+        // Who settles elsewhere has nothing to tell.
+        let till = if setting.health {
+            cashier.with_health(worker.health())
+        } else {
+            cashier
+        };
         let tasks = Tasks::default();
         tasks.spawner.spawn(live(
             Arc::clone(world),
@@ -218,6 +225,11 @@ fn connect(world: &Arc<World>, who: Who, setting: &Setting) -> Chain {
 
 fn markets(setting: &Setting) -> Markets {
     let pay_to = seller(setting);
+    let mut credit = setting.credit.clone();
+    if setting.mutant != Some(Mutant::SliceWhole) {
+        // The slices of all gateways together are the bound.
+        credit.exposure = Amount::from(units(credit.exposure) / setting.replicas as u64);
+    }
     let terms = Terms {
         chain: ChainId::DEV,
         token: TOKEN,
@@ -240,7 +252,7 @@ fn markets(setting: &Setting) -> Markets {
         domain: DOMAIN
             .get_or_init(|| TokenDomain::new("Simulated", "1", ChainId::DEV, TOKEN))
             .clone(),
-        credit: setting.credit.clone(),
+        credit,
         settler: setting.settler,
         treasury: TREASURY,
     }])

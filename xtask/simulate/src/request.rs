@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tollgate_contracts::addresses::PERMIT2;
 use tollgate_payment::{
-    AuthorizationKey, Pricing, RequestBinding,
+    AuthorizationKey, IdentifierKey, Pricing, RequestBinding,
     port::{Admission, Hold, HoldError},
 };
 use tollgate_x402::{Amount, Authorization, B256, ErrorCode, PaymentId};
@@ -41,7 +41,13 @@ async fn admit(world: &Arc<World>, who: Who, till: Till, order: Order) {
         memo: String::new(),
     };
     let admitted = till
-        .admit_signed(order.authorization.clone(), pricing, binding, None, 2)
+        .admit_signed(
+            order.authorization.clone(),
+            pricing,
+            binding,
+            order.identifier.as_ref(),
+            2,
+        )
         .await;
     match admitted {
         Ok(Admission::New(hold)) => {
@@ -92,7 +98,15 @@ async fn admit(world: &Arc<World>, who: Who, till: Till, order: Order) {
                     | ErrorCode::PaymentIdentifierConflict
             );
             let key = AuthorizationKey::of(&order.authorization, B256::ZERO, PERMIT2);
-            if duplicate && !core.books.claims.contains_key(&key) {
+            let names = &core.books.names;
+            let named = order.identifier.as_ref().is_some_and(|name| {
+                names.contains_key(&IdentifierKey {
+                    chain: order.authorization.chain(),
+                    owner: order.authorization.owner(),
+                    digest: name.digest(),
+                })
+            });
+            if duplicate && !named && !core.books.claims.contains_key(&key) {
                 core.violate(16, || {
                     format!("a payment that is new is refused as another's: {error}")
                 });

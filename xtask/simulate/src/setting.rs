@@ -66,6 +66,8 @@ pub(crate) struct Setting {
     pub(crate) pace: u64,
     /// Of a thousand requests to nodes so many are lost.
     pub(crate) lost: u64,
+    /// Of a thousand commits of a shared ledger so many are not heard of.
+    pub(crate) unheard: u64,
     /// Of a thousand blocks so many turn the chain.
     pub(crate) reorgs: u64,
     /// Of a thousand transactions so many get into the next block.
@@ -80,8 +82,14 @@ pub(crate) struct Setting {
     pub(crate) eager: u64,
     /// Payers with bad intentions, of a thousand.
     pub(crate) hostile: u64,
+    /// How many payers, at least and at most.
+    pub(crate) payers: (u64, u64),
+    /// What the worker sees of the account's money closes the till.
+    pub(crate) health: bool,
     /// Honest payers have little money.
     pub(crate) poor: bool,
+    /// Seconds that an authorization must be good for when it is shown.
+    pub(crate) margin: u64,
     /// Seconds until what is due of an allowance is settled.
     pub(crate) max_age: u64,
     /// What may be delivered beyond the last checkpoint.
@@ -100,6 +108,8 @@ impl Setting {
         let settler = rng.permille(750);
         let nodes = *rng.pick(&[1, 1, 2, 3]).unwrap_or(&1);
         let gentle = rng.permille(150);
+        // Together payers may owe less than each of them might alone.
+        let tight = rng.permille(300);
         let mut setting = Self {
             seed,
             kind,
@@ -119,13 +129,21 @@ impl Setting {
             pace: rng.range(40, 260),
             lost: if gentle { 0 } else { rng.range(0, 60) },
             reorgs: if gentle { 0 } else { rng.range(0, 60) },
+            unheard: if gentle { 0 } else { rng.range(0, 12) },
             luck: rng.range(500, 1000),
             storms: if gentle { 0 } else { rng.range(0, 350) },
             crashes: if gentle { 0 } else { rng.range(0, 300) },
             strangers: 60,
             eager: 200,
             hostile: rng.range(0, 600),
+            payers: if tight { (6, 12) } else { (3, 6) },
+            health: rng.permille(500),
             poor: rng.permille(400),
+            margin: if rng.permille(500) {
+                60
+            } else {
+                rng.range(3, 8)
+            },
             max_age: rng.range(0, 4),
             step: rng.range(4, 20),
             credit: Credit {
@@ -135,7 +153,11 @@ impl Setting {
                 in_flight: 4,
                 in_flight_proven: 8,
                 proven: Amount::from(300u64),
-                exposure: Amount::from(1_200u64),
+                exposure: Amount::from(if tight {
+                    rng.range(450, 1_000)
+                } else {
+                    rng.range(1_200, 3_600)
+                }),
                 view_age: 3,
             },
         };

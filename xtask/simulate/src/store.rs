@@ -22,6 +22,10 @@ use crate::{
     world::{Core, Event, Fault, Gate, SimClock, Waiting, Who, World, note},
 };
 
+mod tell;
+
+use self::tell::tell;
+
 /// What a step decided.
 #[derive(Default)]
 pub(crate) struct Step {
@@ -52,7 +56,8 @@ impl Server {
         let clock = || {
             Arc::new(SimClock {
                 world: Arc::clone(world),
-                replica: None,
+                // A file's clock is its process's; a server has one of its own, which is right.
+                replica: (keeping == Keeping::Owned).then_some(0),
             })
         };
         let name = B256::repeat_byte(0x1d);
@@ -323,6 +328,29 @@ impl SimStore {
         });
     }
 
+    /// The step was committed, and the server's answer did not come.
+    fn unheard(&self) -> Option<Outage> {
+        let lost = |core: &mut Core| !core.calm && core.rng.permille(core.setting.unheard);
+        if self.own.is_none() || !self.world.with(lost) {
+            return None;
+        }
+        let mutant = self.world.with(|core| {
+            note!(
+                core,
+                8,
+                "{:>10} r{} does not hear what became of it",
+                self.world.now(),
+                self.who.replica
+            );
+            core.setting.mutant
+        });
+        Some(if mutant == Some(Mutant::UnknownMeansNot) {
+            Outage::Io("simulated".to_owned())
+        } else {
+            Outage::Unknown
+        })
+    }
+
     /// Opens a gate when the group is on the disk.
     fn durable(&self, step: Step) -> Durable {
         let hasty = self.world.with(|core| core.setting.mutant) == Some(Mutant::AnswerBeforeDisk);
@@ -330,9 +358,10 @@ impl SimStore {
             // A server's commit: it is durable, and the answer takes its way.
             let wait = self.world.latency();
             let waiting = self.world.pause(self.who, wait);
+            let unheard = self.unheard();
             return Durable::later(async move {
                 waiting.await;
-                Ok(())
+                unheard.map_or(Ok(()), |outage| Err(outage.into()))
             });
         }
         let gate = Arc::new(Gate::default());
@@ -359,44 +388,6 @@ impl SimStore {
                 Err(Outage::Full("simulated".to_owned()).into())
             }
         })
-    }
-}
-
-/// A row in few words.
-fn tell(row: &Row) -> String {
-    match row {
-        Row::Payment(row) => format!(
-            "payment {:?} {:?} reserved {} charge {}{}",
-            row.keys.id,
-            row.state,
-            row.reserved,
-            row.charge,
-            row.interval
-                .map(|(from, to)| format!(" interval {from}..{to}"))
-                .unwrap_or_default()
-        ),
-        Row::Owner(row) => format!(
-            "payer {} held {} due {} lost {} view {:?}",
-            row.key.owner.0[0],
-            row.held,
-            row.due,
-            row.lost,
-            row.view.map(|view| (view.amount, view.block))
-        ),
-        Row::Spender(row) => format!("spender held {} due {} {:?}", row.held, row.due, row.limit),
-        Row::Batch(row) => format!(
-            "batch {:?} {:?} items {} nonce {:?} sent {}",
-            row.id,
-            row.state,
-            row.items.len(),
-            row.nonce(),
-            row.sent.len()
-        ),
-        Row::Signer(row) => format!("signer next {} {:?}", row.next_nonce, row.lease),
-        Row::Authorization(_) => "authorization".to_owned(),
-        Row::Exposure(row) => format!("exposure {}", row.used),
-        Row::Identifier(_) => "identifier".to_owned(),
-        Row::Outcome(_) => "outcome".to_owned(),
     }
 }
 
@@ -428,16 +419,21 @@ impl Store for SimStore {
         let step = core::mem::take(&mut *step.lock().unwrap_or_else(PoisonError::into_inner));
         let answer = match executed {
             Ok(executed) => {
-                let durable = if step.writes.is_empty() && step.entries.is_empty() {
-                    Durable::now()
+                if step.writes.is_empty() && step.entries.is_empty() {
+                    Ok(Executed {
+                        outcome: executed.outcome,
+                        durable: Durable::now(),
+                    })
                 } else {
                     self.observe(&step, short(core::any::type_name::<C>()));
-                    self.durable(step)
-                };
-                Ok(Executed {
-                    outcome: executed.outcome,
-                    durable,
-                })
+                    match self.unheard() {
+                        Some(outage) => Err(outage.into()),
+                        None => Ok(Executed {
+                            outcome: executed.outcome,
+                            durable: self.durable(step),
+                        }),
+                    }
+                }
             }
             Err(error) => {
                 self.world.with(|core| {

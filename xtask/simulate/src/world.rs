@@ -18,7 +18,10 @@ use tollgate_x402::{Clock, PaymentId, Timestamp};
 
 use crate::{
     books::Books,
-    chain::{Chain, node::Health},
+    chain::{
+        Chain,
+        node::{Health, Letter},
+    },
     payers::Payer,
     rng::{Fold, Rng},
     setting::Setting,
@@ -44,6 +47,8 @@ pub(crate) enum Event {
     Wake(Who, Arc<Gate>),
     /// A block is made.
     Block,
+    /// A transaction reaches a node.
+    Arrives(Letter),
     /// A payer asks for something.
     Arrive,
     /// A replica dies.

@@ -39,6 +39,27 @@ fn histories_hold_and_payments_of_every_end_are_in_them() {
 }
 
 #[test]
+fn payments_are_lost_for_every_reason_that_there_is() {
+    let reasons = [
+        "Allowance",
+        "Balance",
+        "Deadline",
+        "Frozen",
+        "Nonce",
+        "Refused",
+    ];
+    let mut missing = reasons.to_vec();
+    for seed in 1..200 {
+        let ended = live(seed, Kind::Once, None, false);
+        missing.retain(|reason| !ended.losses.contains_key(*reason));
+        if missing.is_empty() {
+            return;
+        }
+    }
+    panic!("nothing is lost by {missing:?}");
+}
+
+#[test]
 fn every_seeded_bug_has_a_name_of_its_own_and_is_in_the_book() {
     let book = include_str!("../../../docs/simulator.md");
     let mut names: Vec<_> = Mutant::ALL.iter().map(|bug| bug.name()).collect();

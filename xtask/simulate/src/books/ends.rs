@@ -123,6 +123,17 @@ impl Books {
         )
     }
 
+    /// Why payments were lost.
+    pub(crate) fn losses(&self) -> BTreeMap<String, u64> {
+        let mut losses = BTreeMap::new();
+        for payment in self.payments.values() {
+            if let PaymentState::Lost { reason, .. } = payment.state {
+                *losses.entry(format!("{reason:?}")).or_default() += 1;
+            }
+        }
+        losses
+    }
+
     /// What is charged, against what was delivered.
     pub(super) fn check_end(
         &self,

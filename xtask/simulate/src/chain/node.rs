@@ -1,6 +1,6 @@
 //! Nodes: each has its own newest block, answers late or not at all, and may lie where several are asked.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 use tollgate_bsc::{
@@ -11,7 +11,7 @@ use tollgate_x402::{Amount, Timestamp};
 use super::{Body, Chain, Taken};
 use crate::{
     names::{operator_of, payer_of},
-    world::{Who, World},
+    world::{Core, Event, Who, World, note},
 };
 
 /// How a node is.
@@ -29,6 +29,85 @@ pub(crate) struct Health {
     pub(crate) lies: bool,
     /// It says that the account has no money for gas.
     pub(crate) poor: bool,
+}
+
+/// A transaction on its way to a node. It needs nobody who lives: it may arrive after a replacement of it was sent, after
+/// its sender's death, or twice.
+pub(crate) struct Letter {
+    place: usize,
+    raw: Bytes,
+    answer: Answer,
+}
+
+/// What a node says to it.
+type Answer = Arc<Mutex<Option<Result<B256, NodeError>>>>;
+
+impl Letter {
+    /// Sends it. Where no answer comes in time it arrives much later, if at all.
+    fn post(world: &World, place: usize, raw: &[u8], way: (u64, bool, bool)) -> Answer {
+        let answer = Answer::default();
+        let (wait, asked, answered) = way;
+        let raw = Bytes::copy_from_slice(raw);
+        let (first, again) = world.with(|core| {
+            let late = |core: &mut Core| core.rng.range(0, 20_000_000);
+            let first = asked.then(|| {
+                if answered {
+                    core.rng.range(0, wait)
+                } else {
+                    late(core)
+                }
+            });
+            let twice = !core.calm && core.rng.permille(core.setting.lost);
+            (first, twice.then(|| late(core)))
+        });
+        let letter = |answer: &Answer| Self {
+            place,
+            raw: raw.clone(),
+            answer: Arc::clone(answer),
+        };
+        if let Some(wait) = first {
+            world.schedule(wait, Event::Arrives(letter(&answer)));
+        }
+        if let Some(wait) = again {
+            // Nobody hears the answer to the second.
+            world.schedule(wait, Event::Arrives(letter(&Answer::default())));
+        }
+        answer
+    }
+
+    pub(crate) fn arrive(&self, core: &mut Core, now: u64) {
+        let health = core.nodes[self.place].clone();
+        let taken = take(&mut core.chain, &health, &self.raw);
+        note!(
+            core,
+            u64::from(taken.is_ok()),
+            "{now:>10} a transaction arrives at node {}: {taken:?}",
+            self.place
+        );
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken);
+    }
+}
+
+fn take(chain: &mut Chain, health: &Health, raw: &[u8]) -> Result<B256, NodeError> {
+    if health.down {
+        return Err(NodeError::Broken);
+    }
+    let Some(tx) = chain.read(raw) else {
+        return refused(-32_000, "rlp: no such transaction");
+    };
+    if health.poor {
+        return refused(-32_000, "insufficient funds for gas * price + value");
+    }
+    let hash = tx.hash;
+    match chain.offer(health.tip, tx) {
+        Taken::New => Ok(hash),
+        Taken::Known => refused(-32_000, "already known"),
+        Taken::NonceTooLow => refused(-32_000, "nonce too low"),
+        Taken::Gap => refused(-32_000, "nonce too high"),
+        Taken::Underpriced => refused(-32_000, "transaction underpriced"),
+        Taken::Replacement => refused(-32_000, "replacement transaction underpriced"),
+        Taken::Invalid => refused(-32_000, "invalid sender"),
+    }
 }
 
 /// One replica's connection to one node.
@@ -186,6 +265,7 @@ impl Node for SimNode {
         }))
     }
 
+    /// What is sent is on its way, whatever becomes of who sent it.
     fn send<'a>(&'a self, raw: &'a [u8]) -> NodeAnswer<'a, B256> {
         self.world.with(|core| {
             let hash = core.chain.read(raw).map(|tx| tx.hash);
@@ -194,24 +274,16 @@ impl Node for SimNode {
                 core.violate(number, || text);
             }
         });
-        Box::pin(self.ask_chain(move |chain, tip, health| {
-            let Some(tx) = chain.read(raw) else {
-                return refused(-32_000, "rlp: no such transaction");
-            };
-            if health.poor {
-                return refused(-32_000, "insufficient funds for gas * price + value");
+        Box::pin(async move {
+            let (wait, asked, answered) = self.world.network(self.place);
+            let answer = Letter::post(&self.world, self.place, raw, (wait, asked, answered));
+            self.world.pause(self.who, wait).await;
+            let answer = answer.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*answer {
+                Some(answer) if answered => answer.clone(),
+                _ => Err(NodeError::Timeout),
             }
-            let hash = tx.hash;
-            match chain.offer(tip, tx) {
-                Taken::New => Ok(hash),
-                Taken::Known => refused(-32_000, "already known"),
-                Taken::NonceTooLow => refused(-32_000, "nonce too low"),
-                Taken::Gap => refused(-32_000, "nonce too high"),
-                Taken::Underpriced => refused(-32_000, "transaction underpriced"),
-                Taken::Replacement => refused(-32_000, "replacement transaction underpriced"),
-                Taken::Invalid => refused(-32_000, "invalid sender"),
-            }
-        }))
+        })
     }
 
     fn ask(&self, method: &'static str, params: String) -> NodeAnswer<'_, String> {

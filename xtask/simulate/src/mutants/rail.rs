@@ -70,6 +70,13 @@ impl Rail for SimRail {
                 .await?;
             self.own.submit(&fresh).await;
         }
+        let nonce = match above {
+            Some(_) if mutant == Some(Mutant::FreshNonceSealed) => self
+                .world
+                .with(|core| core.books.signers.get(&batch.signer).copied())
+                .unwrap_or(nonce),
+            _ => nonce,
+        };
         let prepared = self.own.prepare(batch, nonce, above).await?;
         if mutant == Some(Mutant::RecordAfterSend) {
             self.own.submit(&prepared).await;

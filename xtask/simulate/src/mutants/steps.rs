@@ -3,7 +3,8 @@
 use std::any::Any;
 
 use tollgate_payment::{
-    AuthorizationKey, Command, Decision, Limit, PaymentState, Refusal, Row, Rows, SpenderRow,
+    AuthorizationKey, Command, DailySums, Decision, Limit, PaymentState, Refusal, Row, Rows,
+    SpenderRow,
     command::{Checkpoint, Claim, Commit, Conclude, Reserve, Seal},
 };
 use tollgate_x402::{Amount, Timestamp};
@@ -78,6 +79,9 @@ impl Mutant {
         }
         if let (Self::EarlyPermit, Some(_)) = (self, any.downcast_ref::<Claim>()) {
             return early_permit(command, rows, now);
+        }
+        if let (Self::FreshNonceSealed, Some(seal)) = (self, any.downcast_ref::<Seal>()) {
+            return fresh_nonce(command, seal, rows, now);
         }
         let mut decision = command.decide(rows, now)?;
         if any.is::<Checkpoint>() {
@@ -217,6 +221,23 @@ impl Mutant {
                 other.credit.floor = Amount::from(MUCH);
                 other.credit.in_flight = 100;
             }
+            Self::ExposureForgotten => other.credit.exposure = Amount::from(MUCH),
+            Self::LostNotCounted => {
+                let lost = rows.exposure(&reserve.keys.exposure);
+                let lost = lost.map(|row| row.lost.clone()).unwrap_or_default();
+                let forgiven = changed(rows, |row| {
+                    if let Row::Exposure(exposure) = row {
+                        exposure.lost = DailySums::new();
+                    }
+                });
+                let mut decision = command.decide(&forgiven, now)?;
+                for row in &mut decision.writes {
+                    if let Row::Exposure(exposure) = row {
+                        exposure.lost = lost.clone();
+                    }
+                }
+                return Ok(decision);
+            }
             Self::DebtForgotten => {
                 let owed = rows.owner(&reserve.keys.owner).map(|row| row.lost);
                 let forgiven = changed(rows, |row| {
@@ -236,6 +257,22 @@ impl Mutant {
         }
         instead::<C, _>(&other, rows, now)
     }
+}
+
+/// A replacement is stored as a first transaction is: with the account's next nonce.
+fn fresh_nonce<C: Command>(command: &C, seal: &Seal, rows: &Rows, now: Timestamp) -> Decided<C> {
+    let first = changed(rows, |row| {
+        if let Row::Batch(batch) = row {
+            batch.sent.clear();
+        }
+    });
+    let mut decision = command.decide(&first, now)?;
+    for row in &mut decision.writes {
+        if let (Row::Batch(batch), Some(before)) = (row, rows.batch(&seal.batch)) {
+            batch.sent.splice(0..0, before.sent.iter().cloned());
+        }
+    }
+    Ok(decision)
 }
 
 /// Every charge of older permits counts as drawn.
