@@ -5,13 +5,11 @@ use core::{
     future::{Future, pending},
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
-use std::io;
+use std::{io, sync::Arc};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::Request;
-use http_body_util::BodyExt as _;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
@@ -24,7 +22,7 @@ use tokio_io_timeout::TimeoutStream;
 use tollgate_payment::port::Till;
 use tower_service::Service;
 
-use crate::{Gateway, Receipts, ServeConfig, Upstream, serve::Phase};
+use crate::{Gateway, Receipts, ServeConfig, Upstream, asked::Asked, serve::Phase};
 
 /// What an HTTP/2 connection begins with (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -49,20 +47,12 @@ pub(crate) async fn run<T, R, U>(
     let mut io = TimeoutStream::new(Rewound { first, socket });
     io.set_write_timeout(Some(config.write));
     let io = TokioIo::new(Box::pin(io));
-    let open = watch::Sender::new(0_usize);
-    let requests = open.subscribe();
+    let asked = Asked::new();
+    let requests = Arc::clone(&asked);
     let service = service_fn(move |request: Request<Incoming>| {
-        let entered = Entered::new(&open);
+        let entered = requests.enter();
         let answer = gateway.clone().call(request);
-        async move {
-            // Until the last byte of its answer is on its way.
-            Ok::<_, Infallible>(answer.await?.map(|body| {
-                body.map_frame(move |frame| {
-                    let _ = &entered;
-                    frame
-                })
-            }))
-        }
+        async move { Ok::<_, Infallible>(answer.await?.map(|body| entered.answer(body))) }
     });
     let ended = if is_http2 {
         let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
@@ -72,14 +62,18 @@ pub(crate) async fn run<T, R, U>(
             .max_header_list_size(config.head_bytes)
             .keep_alive_interval(config.head)
             .keep_alive_timeout(config.head);
-        let unused = unused(requests, config.head);
-        drive(
+        let served = drive(
             builder.serve_connection(io, service),
-            unused,
+            asked.unused(config.head),
+            // What was answered to the end may still wait for its peer.
+            asked.unused(config.write),
             phase,
             |connection| connection.graceful_shutdown(),
-        )
-        .await
+        );
+        tokio::select! {
+            ended = served => ended,
+            () = asked.untaken(config.write) => Ok(()),
+        }
     } else {
         let head_bytes = usize::try_from(config.head_bytes).unwrap_or(usize::MAX);
         let mut builder = hyper::server::conn::http1::Builder::new();
@@ -92,6 +86,7 @@ pub(crate) async fn run<T, R, U>(
         drive(
             builder.serve_connection(io, service),
             pending(),
+            pending(),
             phase,
             |connection| connection.graceful_shutdown(),
         )
@@ -102,40 +97,11 @@ pub(crate) async fn run<T, R, U>(
     }
 }
 
-/// A request that is being answered.
-struct Entered(watch::Sender<usize>);
-
-impl Entered {
-    fn new(open: &watch::Sender<usize>) -> Self {
-        open.send_modify(|open| *open = open.saturating_add(1));
-        Self(open.clone())
-    }
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        self.0.send_modify(|open| *open = open.saturating_sub(1));
-    }
-}
-
-/// Waits until nothing was asked for so long. An answered ping is no request.
-async fn unused(mut requests: watch::Receiver<usize>, limit: Duration) {
-    loop {
-        if requests.wait_for(|open| *open == 0).await.is_err() {
-            return pending().await;
-        }
-        match timeout(limit, requests.changed()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return pending().await,
-            Err(_) => return,
-        }
-    }
-}
-
-/// Serves until the connection ends, is of no use, or the server ends.
+/// Serves until the connection ends, is of no use, or the server ends. It is told to end, and ended where it does not.
 async fn drive<C, E>(
     connection: C,
     unused: impl Future<Output = ()>,
+    still_unused: impl Future<Output = ()>,
     mut phase: watch::Receiver<Phase>,
     finish: impl FnOnce(Pin<&mut C>),
 ) -> Result<(), E>
@@ -145,7 +111,14 @@ where
     let mut connection = core::pin::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return ended,
-        () = unused => finish(connection.as_mut()),
+        () = unused => {
+            finish(connection.as_mut());
+            tokio::select! {
+                ended = connection.as_mut() => return ended,
+                () = still_unused => return Ok(()),
+                () = reached(&mut phase, Phase::Closing) => {}
+            }
+        }
         () = reached(&mut phase, Phase::Closing) => finish(connection.as_mut()),
     }
     tokio::select! {

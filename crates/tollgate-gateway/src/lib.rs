@@ -12,6 +12,7 @@
 )]
 
 mod answer;
+mod asked;
 mod body;
 mod callers;
 mod catalogue;

@@ -25,7 +25,8 @@ pub struct ServeConfig {
     pub first_byte: Duration,
     /// How long the head of a request may take, and an idle connection stay open. Default 10 s.
     pub head: Duration,
-    /// How long a peer may take nothing of what is written to it. Default 60 s.
+    /// How long a peer may take nothing of what is written to it; of the answers of an HTTP/2 connection, whose peer may
+    /// shut its flow-control window (RFC 9113 §5.2), twice so long at most. Default 60 s.
     pub write: Duration,
     /// The longest head of a request, in bytes. Default 32 KiB.
     pub head_bytes: u32,

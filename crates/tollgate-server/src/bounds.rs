@@ -10,8 +10,11 @@ use tollgate_x402::{Amount, Limits};
 pub struct Bounds {
     /// The longest request body, in bytes. More is 413. Default 4 MiB.
     pub request_bytes: usize,
-    /// The most that bodies take together while they are being read, in bytes: whoever comes then is told to come again.
-    /// Default 256 MiB; at least [`request_bytes`](Self::request_bytes), or no body of that size is taken.
+    /// The most that bodies take together while they are being read, in bytes, beside the piece of each that just came.
+    /// Where it does not suffice, the one that takes most is given up, and told with a 429 to come again: of `n` bodies
+    /// none is that takes less than an `n`th of this. A body that comes in pieces takes up to three times its length
+    /// (it is copied as it grows), and at most twice [`request_bytes`](Self::request_bytes); if this is below that, the
+    /// longest may not be taken at all. Default 256 MiB.
     pub reading_bytes: usize,
     /// How long a request body may take to arrive. Default 30 s.
     pub request_timeout: Duration,

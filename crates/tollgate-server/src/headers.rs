@@ -17,9 +17,9 @@ pub const EXPOSED: HeaderValue = HeaderValue::from_static(
     "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, X-PAYMENT-ID, X-PAYMENT-REPLAYED, Retry-After",
 );
 /// The value of `Access-Control-Allow-Headers`: what a paying browser sends. Paying clients send the *response*
-/// header's name `Access-Control-Expose-Headers` on their request, so a preflight asks for it.
+/// header's name `Access-Control-Expose-Headers` on their request, so a preflight asks for it; the AI SDK sets its `User-Agent`.
 pub const ALLOWED: HeaderValue = HeaderValue::from_static(
-    "Content-Type, Authorization, X-PAYMENT, PAYMENT-SIGNATURE, Access-Control-Expose-Headers",
+    "Content-Type, Authorization, X-PAYMENT, PAYMENT-SIGNATURE, Access-Control-Expose-Headers, User-Agent",
 );
 /// What `Vary` has on every answer: a cache must not give one payer's answer to another.
 pub const VARY: HeaderValue = HeaderValue::from_static("PAYMENT-SIGNATURE, X-PAYMENT");

@@ -7,12 +7,11 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Full;
-use tokio::sync::Semaphore;
 use tollgate_payment::port::Till;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{Bounds, BoxError, Drain, PaywallBody, ResponseFuture, Tariff};
+use crate::{Bounds, BoxError, Drain, PaywallBody, ResponseFuture, Tariff, memory::Memory};
 
 /// Puts a [`Paywall`] before a service.
 pub struct PaywallLayer<T, F> {
@@ -24,19 +23,19 @@ pub(crate) struct Shared<T, F> {
     pub(crate) tariff: F,
     pub(crate) bounds: Bounds,
     pub(crate) drain: Drain,
-    /// What bodies that are being read may still take, in bytes.
-    pub(crate) memory: Arc<Semaphore>,
+    /// For bodies that are being read.
+    pub(crate) memory: Arc<Memory>,
 }
 
 impl<T, F> Shared<T, F> {
     fn new(till: T, tariff: F, bounds: Bounds) -> Arc<Self> {
-        let memory = bounds.reading_bytes.min(Semaphore::MAX_PERMITS);
+        let memory = Memory::new(bounds.reading_bytes);
         Arc::new(Self {
             till,
             tariff,
             bounds,
             drain: Drain::new(),
-            memory: Arc::new(Semaphore::new(memory)),
+            memory,
         })
     }
 }

@@ -19,6 +19,7 @@ mod drain;
 mod future;
 pub mod headers;
 mod layer;
+mod memory;
 mod meter;
 mod problem;
 mod pump;

@@ -8,16 +8,16 @@ use core::{
 
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes};
 use http_body::Body;
 use pin_project_lite::pin_project;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Sleep, sleep},
-};
+use tokio::time::{Sleep, sleep};
 use tollgate_x402::ErrorCode;
 
-use crate::{Bounds, Problem};
+use crate::{
+    Bounds, Problem,
+    memory::{Memory, Share},
+};
 
 pin_project! {
     /// The whole body, which is not copied if it comes in one piece.
@@ -26,20 +26,17 @@ pin_project! {
         body: B,
         #[pin]
         time: Sleep,
-        first: Bytes,
-        rest: BytesMut,
-        memory: Arc<Semaphore>,
-        // What this body takes of it.
-        taken: Option<OwnedSemaphorePermit>,
+        share: Share,
         limit: usize,
-        over: bool,
-        // How much more of a body that is too large is read and thrown away: a connection that is closed while its
-        // client still writes loses the answer that says so.
+        // Why it will be refused at its end.
+        refused: Option<ReadError>,
+        // How much more of a body that is refused is read and thrown away: a connection that is closed while its client
+        // still writes loses the answer that says so.
         patience: usize,
     }
 }
 
-/// A body of up to so many times the limit is read to its end before it is refused.
+/// So many times the limit is read of a body that is refused, for its end.
 const DISCARDED: usize = 4;
 
 /// Why there is no body.
@@ -48,7 +45,7 @@ pub(crate) enum ReadError {
     TooLarge,
     Broken,
     Late,
-    /// Others take all the memory there is for this.
+    /// The memory for this does not suffice, and none takes more than this one.
     Crowded,
 }
 
@@ -86,11 +83,7 @@ impl ReadError {
 impl<B: Body> Read<B> {
     /// # Errors
     /// [`ReadError::TooLarge`], if the body says itself that it is far too large.
-    pub(crate) fn new(
-        body: B,
-        bounds: &Bounds,
-        memory: &Arc<Semaphore>,
-    ) -> Result<Self, ReadError> {
+    pub(crate) fn new(body: B, bounds: &Bounds, memory: &Arc<Memory>) -> Result<Self, ReadError> {
         let limit = bounds.request_bytes;
         let patience = limit.saturating_mul(DISCARDED);
         let length = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
@@ -101,12 +94,9 @@ impl<B: Body> Read<B> {
         Ok(Self {
             body,
             time,
-            first: Bytes::new(),
-            rest: BytesMut::new(),
-            memory: Arc::clone(memory),
-            taken: None,
+            share: memory.share(),
             limit,
-            over: length > limit,
+            refused: (length > limit).then_some(ReadError::TooLarge),
             patience,
         })
     }
@@ -118,52 +108,45 @@ impl<B: Body> Future for Read<B> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            let mut data = match this.body.as_mut().poll_frame(cx) {
+            let data = match this.body.as_mut().poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => data,
                     Err(_trailers) => continue,
                 },
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(ReadError::Broken)),
-                Poll::Ready(None) if *this.over => return Poll::Ready(Err(ReadError::TooLarge)),
                 Poll::Ready(None) => {
-                    let first = core::mem::take(this.first);
-                    let rest = core::mem::take(this.rest);
-                    return Poll::Ready(Ok(if rest.is_empty() {
-                        first
-                    } else {
-                        rest.freeze()
-                    }));
+                    let body = this.share.finish().ok_or(ReadError::Crowded);
+                    return Poll::Ready(this.refused.map_or(body, Err));
                 }
-                Poll::Pending => return this.time.as_mut().poll(cx).map(|()| Err(ReadError::Late)),
+                Poll::Pending => {
+                    let refused = this.refused.unwrap_or(ReadError::Late);
+                    return this.time.as_mut().poll(cx).map(|()| Err(refused));
+                }
             };
-            // Either the body is in `first`, or it is in `rest`.
-            let read = this.first.len().max(this.rest.len());
-            *this.over |= read.saturating_add(data.remaining()) > *this.limit;
-            if *this.over {
-                *this.first = Bytes::new();
-                *this.rest = BytesMut::new();
-                *this.taken = None;
-                match this.patience.checked_sub(data.remaining()) {
-                    Some(left) => *this.patience = left,
-                    None => return Poll::Ready(Err(ReadError::TooLarge)),
+            let more = data.remaining();
+            let kept = if this.refused.is_some() {
+                false
+            } else if let Some(read) = this.share.len() {
+                let read = read.saturating_add(more);
+                if read > *this.limit {
+                    *this.refused = Some(ReadError::TooLarge);
+                    false
+                } else {
+                    let rest = this.body.size_hint().upper();
+                    let rest = rest.and_then(|rest| usize::try_from(rest).ok());
+                    let most = read.saturating_add(rest.unwrap_or(usize::MAX));
+                    this.share.push(data, most.min(*this.limit))
                 }
-                continue;
-            }
-            let more = u32::try_from(data.remaining()).ok();
-            let more = more.and_then(|more| this.memory.clone().try_acquire_many_owned(more).ok());
-            match (more, this.taken.as_mut()) {
-                (None, _) => return Poll::Ready(Err(ReadError::Crowded)),
-                (Some(more), Some(taken)) => taken.merge(more),
-                (more, None) => *this.taken = more,
-            }
-            if read == 0 {
-                *this.first = data.copy_to_bytes(data.remaining());
             } else {
-                if this.rest.is_empty() {
-                    this.rest.extend_from_slice(this.first);
+                false
+            };
+            if !kept {
+                let refused = *this.refused.get_or_insert(ReadError::Crowded);
+                this.share.free();
+                match this.patience.checked_sub(more) {
+                    Some(left) => *this.patience = left,
+                    None => return Poll::Ready(Err(refused)),
                 }
-                this.rest
-                    .extend_from_slice(&data.copy_to_bytes(data.remaining()));
             }
         }
     }

@@ -43,7 +43,8 @@ pub trait Upstream: Send + Sync + 'static {
 
 /// Why a model server did not answer, or broke off. To be blamed: the model server, but for `Refused`.
 ///
-/// The texts are for the operator's log; callers get constant ones.
+/// The texts are for the operator's log, so they have nothing of what the model server said but its code: many repeat
+/// what they were asked. Callers get constant ones.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UpstreamError {
@@ -57,7 +58,7 @@ pub enum UpstreamError {
         millis: u128,
     },
     /// It refused the request itself (400, 413, 422): the request is to blame, or the gateway's settings.
-    #[error("the model server refused the request with {status}: {}", .error.message)]
+    #[error("the model server refused the request with {status}{}", coded(.error.code.as_deref()))]
     Refused {
         /// Its status.
         status: u16,
@@ -65,7 +66,7 @@ pub enum UpstreamError {
         error: ErrorObject,
     },
     /// It answered with another status that is no success.
-    #[error("the model server answered {status}: {}", .error.message)]
+    #[error("the model server answered {status}{}", coded(.error.code.as_deref()))]
     Status {
         /// Its status.
         status: u16,
@@ -76,8 +77,30 @@ pub enum UpstreamError {
     #[error("the connection to the model server broke: {0}")]
     Broken(String),
     /// What it sent makes no sense, or reports an error.
-    #[error("{}", .0.detail())]
+    #[error("{}", reported(.0))]
     Stream(StreamError),
+}
+
+/// A code that is one: a word, not a sentence.
+fn coded(code: Option<&str>) -> String {
+    let word = |code: &&str| {
+        code.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+    };
+    code.filter(word)
+        .map_or_else(String::new, |code| format!(" ({code})"))
+}
+
+fn reported(error: &StreamError) -> String {
+    match error {
+        StreamError::Reported { code, .. } => {
+            format!(
+                "the model server reported an error{}",
+                coded(code.as_deref())
+            )
+        }
+        other => other.detail(),
+    }
 }
 
 /// The upstreams of a gateway whose models are answered by different ones.

@@ -1,6 +1,7 @@
 //! The gateway over a real till, a ledger in memory and a model server of our own that speaks HTTP.
 
 mod failures;
+mod http2;
 mod mock;
 mod plain;
 mod replays;

@@ -234,6 +234,7 @@ async fn a_browser_may_pay_and_read_the_receipt() {
             "payment-signature",
             "content-type",
             "access-control-expose-headers",
+            "user-agent",
         ] {
             assert!(
                 list("access-control-allow-headers").contains(&name.to_owned()),

@@ -1,11 +1,11 @@
 //! The server over real sockets: versions of HTTP, silent peers, and the end.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, oneshot},
+    sync::oneshot,
     task::JoinHandle,
 };
 use tollgate_gateway::{Drained, ServeConfig, serve};
@@ -16,16 +16,16 @@ use crate::{
     shop::{Shop, cents, rates},
 };
 
-const STORY: &str = r#"{"messages":[{"role":"user","content":"Tell me a story"}]}"#;
+pub(crate) const STORY: &str = r#"{"messages":[{"role":"user","content":"Tell me a story"}]}"#;
 
-struct Server {
-    address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     ended: JoinHandle<Drained>,
 }
 
 impl Server {
-    async fn start(shop: &Shop, config: ServeConfig) -> Self {
+    pub(crate) async fn start(shop: &Shop, config: ServeConfig) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -43,7 +43,7 @@ impl Server {
         }
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
@@ -52,7 +52,7 @@ impl Server {
     }
 }
 
-fn client() -> reqwest::ClientBuilder {
+pub(crate) fn client() -> reqwest::ClientBuilder {
     reqwest::Client::builder().no_proxy()
 }
 
@@ -136,6 +136,40 @@ async fn read_all(socket: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
+async fn what_is_not_streamed_is_answered_with_its_length() {
+    let mock = Mock::new([delta("Once"), finish("stop"), usage(20, 4), done()]).await;
+    let shop = Shop::new(&mock);
+    let server = Server::start(&shop, ServeConfig::default()).await;
+    let plain = STORY.replacen('{', r#"{"stream":false,"#, 1);
+    let (name, value) = shop.payment(&plain, cents(99)).await;
+    let paid = format!("{name}: {value}\r\n");
+    for (line, headers, body, status) in [
+        ("POST /x402/v1", "", STORY, "402"),
+        ("POST /x402/v1", "", "no json", "400"),
+        ("GET /v1/models", "", "", "200"),
+        ("GET /healthz", "", "", "200"),
+        ("GET /nothing", "", "", "404"),
+        ("POST /x402/v1", &paid, &plain, "200"),
+    ] {
+        let mut socket = TcpStream::connect(server.address).await.unwrap();
+        let length = body.len();
+        let asked = format!(
+            "{line} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+        );
+        socket.write_all(asked.as_bytes()).await.unwrap();
+        let answer = read_all(&mut socket).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let length = format!("\r\ncontent-length: {}", body.len());
+        assert!(head.contains(&length), "{line}: {head}");
+        assert!(!body.is_empty() && !head.contains("transfer-encoding"));
+    }
+}
+
+#[tokio::test]
 async fn silent_peers_are_let_go_of() {
     let mock = Mock::idle().await;
     let shop = Shop::new(&mock);
@@ -158,45 +192,6 @@ async fn silent_peers_are_let_go_of() {
             "{said:?}: {answer}"
         );
     }
-}
-
-#[tokio::test]
-async fn an_http2_connection_on_which_nothing_is_asked_is_let_go_of_and_one_that_is_used_is_not() {
-    let gate = Arc::new(Semaphore::new(0));
-    let mock = Mock::new([
-        delta("Once"),
-        Do::Gate(Arc::clone(&gate)),
-        finish("stop"),
-        done(),
-    ])
-    .await;
-    let shop = Shop::new(&mock);
-    let mut config = ServeConfig::default();
-    config.head = Duration::from_millis(200);
-    let server = Server::start(&shop, config).await;
-    let mut socket = TcpStream::connect(server.address).await.unwrap();
-    // The preface, and settings without any.
-    let began = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-    socket.write_all(began).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(30), read_all(&mut socket))
-        .await
-        .unwrap();
-    // An answer that takes longer than that is given to its end.
-    let (name, value) = shop.payment(STORY, cents(99)).await;
-    let client = client().http2_prior_knowledge().build().unwrap();
-    let paid = client
-        .post(server.url("/x402/v1"))
-        .header(name, &value)
-        .body(STORY)
-        .send()
-        .await
-        .unwrap();
-    let mut text = Box::pin(paid.text());
-    let early = tokio::time::timeout(Duration::from_millis(600), text.as_mut()).await;
-    assert!(early.is_err(), "it waits for its model");
-    gate.add_permits(1);
-    let text = text.await.unwrap();
-    assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
 }
 
 #[tokio::test]

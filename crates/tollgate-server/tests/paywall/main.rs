@@ -4,6 +4,7 @@
 mod buffered;
 mod drain;
 mod interleavings;
+mod reading;
 mod refusals;
 mod replays;
 mod shop;

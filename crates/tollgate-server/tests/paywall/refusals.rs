@@ -246,43 +246,6 @@ async fn a_body_that_does_not_arrive_is_refused() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_being_read_take_no_more_memory_together_than_is_allowed() {
-    let till = MemoryTill::new();
-    let shop = shop_within(&till, Upstream::new(), |bounds| bounds.reading_bytes = 10);
-    let begun = || {
-        let (sender, frames) = tokio::sync::mpsc::unbounded_channel();
-        let frames = futures_util::stream::unfold(frames, |mut frames| async {
-            frames
-                .recv()
-                .await
-                .map(|frame| (Ok::<_, String>(frame), frames))
-        });
-        let body = StreamBody::new(futures_util::StreamExt::boxed(frames));
-        let answer = tokio::spawn(shop.clone().oneshot(unpaid().map(|_| body)));
-        (sender, answer)
-    };
-    let six = || http_body::Frame::data(Bytes::from_static(b"123456"));
-    let (first, first_answer) = begun();
-    first.send(six()).unwrap();
-    tokio::task::yield_now().await;
-    let (second, second_answer) = begun();
-    second.send(six()).unwrap();
-    let told = second_answer.await.unwrap().unwrap();
-    assert_eq!(header(&told, "retry-after"), "2");
-    assert_eq!(
-        refusal(told).await,
-        (StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited)
-    );
-    // What one gives back the next may take.
-    drop(first);
-    assert_eq!(first_answer.await.unwrap().unwrap().status(), 402);
-    let (third, third_answer) = begun();
-    third.send(six()).unwrap();
-    drop(third);
-    assert_eq!(third_answer.await.unwrap().unwrap().status(), 402);
-}
-
-#[tokio::test]
 async fn one_payment_serves_one_request() {
     let till = MemoryTill::new();
     let upstream = Upstream::new().answers(200, "text/plain", Fed::whole(&till, ["once"]));
