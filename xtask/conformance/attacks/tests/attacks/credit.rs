@@ -201,6 +201,74 @@ async fn an_identity_that_farmed_takes_what_it_paid_and_no_more() {
     world.books_equal_the_chain().await;
 }
 
+/// Two gateways, each with its slice of the bound, and six identities that each paid 0.60 dollars, six times what a
+/// stranger is lent. Then all of them take all they can from both gateways at once, and 60 strangers with them. Lost:
+/// what the six paid before, and 5 dollars above that in all, for each token; a slice is no second bound.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_that_farmed_take_five_dollars_above_what_they_paid_from_two_gateways_together() {
+    let mut world = World::with(Setup {
+        gateways: 2,
+        ..defaults()
+    })
+    .await;
+    world.upstream.play([Step::Say(1_000)]);
+    let payers: Vec<_> = (0..6).map(Payer::fresh).collect();
+    for payer in &payers {
+        world.fund(payer, cents(1_000)).await;
+    }
+    for _ in 0..6 {
+        let now = join_all(payers.iter().map(|payer| take(&world, payer, 100))).await;
+        assert_eq!(now, [cents(10); 6], "they are honest so far");
+        world.settle().await;
+        world.chain.pass(10).await;
+    }
+    let paid = world.sum(Status::Final).await.charge;
+    assert_eq!(paid, cents(360));
+
+    let strangers: Vec<_> = (100..160).map(Payer::fresh).collect();
+    for stranger in &strangers {
+        world.fund(stranger, cents(100)).await;
+    }
+    let farmed = payers.iter().map(|payer| {
+        let world = &world;
+        async move {
+            // A new permit: the first one was for 0.99 dollars in all.
+            let signed = world.allowance(payer, cents(300), 1).await;
+            let mut taken = Amount::ZERO;
+            for _ in 0..10 {
+                let answer = world.buy(200, &signed).await;
+                if answer.status == 200 {
+                    let charge = world.status(answer.payment().unwrap()).await.charge;
+                    taken = taken.checked_add(charge.unwrap()).unwrap();
+                }
+            }
+            taken
+        }
+    });
+    let lent = join_all(strangers.iter().map(|one| take(&world, one, 100)));
+    let (farmed, lent) = tokio::join!(join_all(farmed), lent);
+    assert!(farmed.iter().all(|one| *one <= cents(60)), "{farmed:?}");
+    let taken = sum(farmed).checked_add(sum(lent)).unwrap();
+    let bound = paid.checked_add(cents(500)).unwrap();
+    assert!(taken <= bound, "{taken} of {bound}");
+    assert!(taken > cents(500), "the attack was made: {taken}");
+    for payer in payers.iter().chain(&strangers) {
+        world.leave(payer, Amount::ZERO).await;
+    }
+    world.settle().await;
+    assert_eq!(lost(&world).await, taken);
+    // Nothing is left for the next, at either of them.
+    for number in 200..204 {
+        let payer = Payer::fresh(number);
+        world.fund(&payer, cents(100)).await;
+        let more = take(&world, &payer, 100).await;
+        let all = taken.checked_add(more).unwrap();
+        assert!(all <= bound, "{all} of {bound}");
+    }
+    world.settle().await;
+    world.books_equal_the_chain().await;
+}
+
 /// What is paid to somebody else, by the same coins, with the same proxy, earns nothing here. Lost: 0.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn coins_that_go_round_between_ones_own_addresses_earn_no_credit() {

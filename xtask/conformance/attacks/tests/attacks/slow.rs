@@ -29,11 +29,16 @@ async fn closed(socket: &mut TcpStream) -> String {
 
 /// Writes a byte now and then until the server has closed the connection.
 async fn dribble(socket: &mut TcpStream) -> String {
+    dribble_of(socket, b"a").await
+}
+
+/// Writes this now and then until the server has closed the connection.
+async fn dribble_of(socket: &mut TcpStream, piece: &[u8]) -> String {
     let (mut reader, mut writer) = socket.split();
     let mut said = Vec::new();
     let dribble = async {
         loop {
-            if writer.write_all(b"a").await.is_err() {
+            if writer.write_all(piece).await.is_err() {
                 return std::future::pending::<()>().await;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -134,5 +139,94 @@ async fn a_full_house_is_empty_again_after_the_limit() {
     let (status, answer) = server.exchange(&Raw::post(&chat(20))).await;
     assert_eq!(status, 402, "{answer}");
     drop(silent);
+    server.stop().await;
+}
+
+/// A frame of HTTP/2 (RFC 9113 §4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend_from_slice(&[kind, flags]);
+    frame.extend_from_slice(&stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// RELIABILITY 72, over HTTP/2: silence after the preface, a head whose end never comes, a head that comes byte by
+/// byte, pings without a request, and a body that never comes or comes byte by byte. All are closed after the limit,
+/// however lively they are, and others are answered meanwhile. Lost: 0, with no call of the node and no write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_ones_over_http2_keep_nobody_out_and_are_cut() {
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const CONTINUATION: u8 = 9;
+    const END_HEADERS: u8 = 4;
+    let mut setup = Setup::default();
+    setup.bounds.request_timeout = Duration::from_millis(400);
+    let world = World::with(setup).await;
+    let mut config = short();
+    config.write = Duration::from_millis(400);
+    let server = world.serve(config).await;
+    let untouched = Untouched::begin(&world);
+    let mut preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    preface.extend(frame(SETTINGS, 0, 0, &[]));
+    // POST, http, /x402/v1, a (RFC 7541 appendix A).
+    let head = b"\x83\x86\x44\x08/x402/v1\x41\x01a";
+    let begin = |frames: &[Vec<u8>]| [preface.clone(), frames.concat()].concat();
+    let ping = frame(PING, 0, 0, &[7; 8]);
+    let slow: [(&str, Vec<u8>, Option<Vec<u8>>); 7] = [
+        ("silence", begin(&[]), None),
+        (
+            "half a head",
+            begin(&[frame(HEADERS, 0, 1, &head[..4])]),
+            None,
+        ),
+        // A frame of a hundred bytes, of which one comes now and then.
+        (
+            "a head byte by byte",
+            begin(&[b"\0\0\x64\x01\x04\0\0\0\x01".to_vec()]),
+            Some(vec![0x83]),
+        ),
+        (
+            "a head in pieces",
+            begin(&[frame(HEADERS, 0, 1, head)]),
+            Some(frame(CONTINUATION, 0, 1, &[])),
+        ),
+        ("pings", begin(&[]), Some(ping.clone())),
+        (
+            "no body, and pings",
+            begin(&[frame(HEADERS, END_HEADERS, 1, head)]),
+            Some(ping),
+        ),
+        (
+            "a body byte by byte",
+            begin(&[frame(HEADERS, END_HEADERS, 1, head)]),
+            Some(frame(DATA, 0, 1, b" ")),
+        ),
+    ];
+    let attacks = slow.into_iter().map(|(what, begin, piece)| {
+        let server = &server;
+        async move {
+            let mut socket = server.connect().await;
+            socket.write_all(&begin).await.unwrap();
+            let ended = async {
+                match &piece {
+                    None => closed(&mut socket).await,
+                    Some(piece) => dribble_of(&mut socket, piece).await,
+                }
+            };
+            assert!(timeout(PATIENCE, ended).await.is_ok(), "{what} goes on");
+        }
+    });
+    let others = async {
+        for _ in 0..5 {
+            let (status, answer) = server.exchange(&Raw::post(&chat(20))).await;
+            assert_eq!(status, 402, "{answer}");
+        }
+    };
+    tokio::join!(futures_util::future::join_all(attacks), others);
+    untouched.check("slow ones over HTTP/2");
     server.stop().await;
 }

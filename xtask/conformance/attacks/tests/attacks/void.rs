@@ -16,7 +16,7 @@ use tollgate_contracts::{
 use tollgate_eip712::OnceTerms;
 use tollgate_ledger::{Status, Store};
 use tollgate_payment::{Account, LossReason, PaymentState};
-use tollgate_x402::{Amount, Authorization, U256, X402Version};
+use tollgate_x402::{Amount, Authorization, Exact, U256, X402Version};
 
 use crate::kit::{CHAT, Code, Header, Payer, Step, World, cents, chat, tokens, word};
 
@@ -26,6 +26,14 @@ enum Kind {
     Allowance,
     Once,
     Eip3009,
+    Permit2Exact,
+}
+
+impl Kind {
+    /// Whether it buys a whole answer at one price.
+    fn exact(self) -> bool {
+        matches!(self, Self::Eip3009 | Self::Permit2Exact)
+    }
 }
 
 /// What the payer does then.
@@ -36,6 +44,8 @@ enum Way {
     Nonce,
     /// `approve(Permit2, 0)`.
     Revoke,
+    /// `approve(payTo, 0)`, whether the permit went in or not.
+    RevokePayTo,
     /// The balance goes elsewhere.
     Move,
     /// The account gets code that says no (EIP-7702).
@@ -62,9 +72,13 @@ async fn void(world: &mut World, kind: Kind, way: Way, gate: usize, reasons: &[L
         Kind::Allowance => world.allowance(&payer, cents(99), 0).await,
         Kind::Once => world.once(&payer, cents(99), number).await,
         Kind::Eip3009 => world.eip3009(&payer, cents(10), number).await,
+        Kind::Permit2Exact => world.permit2_exact(&payer, cents(10), number).await,
     };
+    if way == Way::RevokePayTo {
+        drawn_before(world, &payer, &signed).await;
+    }
     let before = world.totals().await;
-    let (path, body) = if kind == Kind::Eip3009 {
+    let (path, body) = if kind.exact() {
         ("/fixed", chat(TOKENS))
     } else {
         (CHAT, chat(TOKENS))
@@ -77,7 +91,7 @@ async fn void(world: &mut World, kind: Kind, way: Way, gate: usize, reasons: &[L
         .play([at(), Step::Say(half), at(), Step::Say(half), at()]);
     let payment = world.payment(path, &body, X402Version::V2, &signed).await;
     let reached = world.upstream.reached();
-    let answer = if kind == Kind::Eip3009 {
+    let answer = if kind.exact() {
         // Buffered: it is sold whole, and voided after.
         let answer = world.request(path, &body, Some(&payment)).await;
         commit_void(world, &payer, &signed, way).await;
@@ -122,14 +136,29 @@ async fn void(world: &mut World, kind: Kind, way: Way, gate: usize, reasons: &[L
     blocked(world, &payer, &what).await;
 }
 
+/// The allowance is paid from once before, so that its permit has gone in: a revoked one cannot be submitted again.
+async fn drawn_before(world: &mut World, payer: &Payer, signed: &Authorization) {
+    world.upstream.play([Step::Say(10)]);
+    assert_eq!(world.buy(10, signed).await.status, 200);
+    world.settle().await;
+    let left = world.allowance_of(payer.address(), world.pay_to).await;
+    assert!(!left.is_zero(), "the permit has gone in");
+}
+
 /// The payer is served nothing more, with no work of the upstream, however it pays.
 async fn blocked(world: &World, payer: &Payer, what: &str) {
     let asked = world.upstream.asked();
     let allowance = world.allowance(payer, cents(99), 7).await;
     let once = world.once(payer, cents(99), 7_777).await;
     let transfer = world.eip3009(payer, cents(10), 7_777).await;
+    let permit2 = world.permit2_exact(payer, cents(10), 7_778).await;
     let body = chat(TOKENS);
-    for (path, signed) in [(CHAT, allowance), (CHAT, once), ("/fixed", transfer)] {
+    for (path, signed) in [
+        (CHAT, allowance),
+        (CHAT, once),
+        ("/fixed", transfer),
+        ("/fixed", permit2),
+    ] {
         let payment: Header = world.payment(path, &body, X402Version::V2, &signed).await;
         let answer = world.request(path, &body, Some(&payment)).await;
         assert!(!answer.status.is_success(), "{what}: {}", answer.text());
@@ -139,19 +168,21 @@ async fn blocked(world: &World, payer: &Payer, what: &str) {
 
 async fn commit_void(world: &World, payer: &Payer, signed: &Authorization, way: Way) {
     match (way, signed) {
-        (Way::Nonce, Authorization::Once(once)) => {
-            let call = ISignatureTransfer::invalidateUnorderedNoncesCall {
-                wordPos: once.nonce >> 8,
-                mask: U256::from(1) << (once.nonce & U256::from(255)),
-            };
-            let receipt = world.send_input(payer, PERMIT2, call.abi_encode()).await;
-            assert_eq!(receipt["status"], "0x1");
+        (Way::Nonce, Authorization::Once(once)) => invalidate(world, payer, once.nonce).await,
+        (Way::Nonce, Authorization::Exact(Exact::Permit2(permit))) => {
+            invalidate(world, payer, permit.nonce).await;
         }
         (Way::Nonce, Authorization::Allowance(_)) => {
             let nothing = world.allowance(payer, Amount::ZERO, 0).await;
             crate::permits::submit(world, payer, &nothing).await;
         }
         (Way::Nonce, Authorization::Exact(_)) => cancel(world, payer, signed).await,
+        (Way::RevokePayTo, _) => {
+            let words = [word(world.pay_to), U256::ZERO];
+            world
+                .send(payer, USD1, "approve(address,uint256)", &words)
+                .await;
+        }
         (Way::Revoke, _) => world.approve_permit2(payer, U256::ZERO).await,
         (Way::Move, _) => world.leave(payer, Amount::ZERO).await,
         (Way::Flip, _) => world.flip(payer, Code::No).await,
@@ -163,9 +194,19 @@ async fn commit_void(world: &World, payer: &Payer, signed: &Authorization, way: 
     }
 }
 
+/// `invalidateUnorderedNonces` (Permit2).
+async fn invalidate(world: &World, payer: &Payer, nonce: U256) {
+    let call = ISignatureTransfer::invalidateUnorderedNoncesCall {
+        wordPos: nonce >> 8,
+        mask: U256::from(1) << (nonce & U256::from(255)),
+    };
+    let receipt = world.send_input(payer, PERMIT2, call.abi_encode()).await;
+    assert_eq!(receipt["status"], "0x1");
+}
+
 /// `cancelAuthorization` (EIP-3009).
 async fn cancel(world: &World, payer: &Payer, signed: &Authorization) {
-    let Authorization::Exact(tollgate_x402::Exact::Eip3009(transfer)) = signed else {
+    let Authorization::Exact(Exact::Eip3009(transfer)) = signed else {
         panic!("not a transfer");
     };
     let struct_hash = alloy_primitives::keccak256(
@@ -231,7 +272,7 @@ async fn elsewhere(world: &World, payer: &Payer, nonce: U256) {
 
 async fn at_each_moment(kind: Kind, way: Way, reasons: &[LossReason]) {
     let mut world = World::new().await;
-    let moments = if kind == Kind::Eip3009 {
+    let moments = if kind.exact() {
         &MOMENTS[2..]
     } else {
         &MOMENTS[..]
@@ -239,8 +280,13 @@ async fn at_each_moment(kind: Kind, way: Way, reasons: &[LossReason]) {
     for gate in moments {
         void(&mut world, kind, way, *gate, reasons).await;
     }
-    // Nothing of it was ever called paid.
-    assert_eq!(world.received().await, Amount::ZERO);
+    // Nothing of it was ever called paid, but for what was before.
+    let honest = if way == Way::RevokePayTo {
+        tokens(10 * u64::try_from(moments.len()).unwrap())
+    } else {
+        Amount::ZERO
+    };
+    assert_eq!(world.received().await, honest);
     world.books_equal_the_chain().await;
 }
 
@@ -303,6 +349,43 @@ async fn a_nonce_spent_at_another_seller_costs_the_reservation_at_most() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transfer_cancelled_after_its_answer_costs_its_price_at_most() {
     at_each_moment(Kind::Eip3009, Way::Nonce, &[LossReason::Nonce]).await;
+}
+
+/// Way 2, against an allowance that was drawn before: its permit cannot go in again. Lost: what was reserved for one
+/// request, at most 0.10 dollars.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_allowance_of_the_seller_revoked_meanwhile_costs_the_reservation_at_most() {
+    at_each_moment(
+        Kind::Allowance,
+        Way::RevokePayTo,
+        &[LossReason::Allowance, LossReason::Nonce],
+    )
+    .await;
+}
+
+/// Way 1, against an exact Permit2 payment, after its answer. Lost: one fixed price, 0.10 dollars.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_permit2_exact_payment_whose_nonce_is_invalidated_costs_its_price_at_most() {
+    at_each_moment(Kind::Permit2Exact, Way::Nonce, &[LossReason::Nonce]).await;
+}
+
+/// Way 2, against an exact Permit2 payment. Lost: one fixed price, 0.10 dollars.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_permit2_exact_payment_whose_approval_is_revoked_costs_its_price_at_most() {
+    at_each_moment(Kind::Permit2Exact, Way::Revoke, &[LossReason::Allowance]).await;
+}
+
+/// Way 3, against an exact Permit2 payment. Lost: one fixed price, 0.10 dollars.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_permit2_exact_payment_whose_balance_moves_costs_its_price_at_most() {
+    at_each_moment(Kind::Permit2Exact, Way::Move, &[LossReason::Balance]).await;
+}
+
+/// Way 4, against an exact Permit2 payment. Lost: one fixed price, 0.10 dollars.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_permit2_exact_payment_of_an_account_that_gets_code_costs_its_price_at_most() {
+    let reasons = [LossReason::Refused, LossReason::Nonce];
+    at_each_moment(Kind::Permit2Exact, Way::Flip, &reasons).await;
 }
 
 /// Way 3, against EIP-3009. Lost: one fixed price, 0.10 dollars.

@@ -4,7 +4,10 @@
 use std::{
     convert::Infallible,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -27,13 +30,13 @@ use tollgate_engine::{
 use tollgate_gateway::{
     Gateway, GatewayConfig, Limits, ModelConfig, Receipts, ReceiptsError, Tokenizer,
 };
-use tollgate_ledger::{OpenError, SqliteStore, Store};
+use tollgate_ledger::{OpenError, Run, SqliteStore, Store};
 use tollgate_payment::{
     Ask, Credit, Permit2Terms, Pricing, Retention, SignerKey, Terms, command::Charge,
 };
 use tollgate_price::{DollarRates, Rates};
 use tollgate_server::{Bounds, BoxError, Drain, Ending, Meter, PaywallLayer, Tariff, Unpriced};
-use tollgate_x402::{Address, Amount, B256, Clock, PaymentId, PaymentStatus, ResourceInfo};
+use tollgate_x402::{Address, Amount, B256, Clock, PaymentId, PaymentStatus, ResourceInfo, U256};
 use tower::{Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
 
 use super::{
@@ -98,6 +101,8 @@ pub(crate) struct Setup {
     pub(crate) bounds: Bounds,
     /// The ledger's id, of a new one.
     pub(crate) ledger_id: B256,
+    /// Gateways that sell from one ledger, 1 or 2: each may lend its slice of the bound for all.
+    pub(crate) gateways: u32,
 }
 
 impl Default for Setup {
@@ -111,6 +116,7 @@ impl Default for Setup {
             margin: 60,
             bounds,
             ledger_id: B256::ZERO,
+            gateways: 1,
         }
     }
 }
@@ -132,6 +138,9 @@ pub(crate) struct World {
     pub(crate) reader: Chain,
     pub(crate) store: SqliteStore,
     pub(crate) gateway: TestGateway,
+    /// The second, if there are two: it takes every other payment.
+    second: Option<TestGateway>,
+    turn: AtomicUsize,
     pub(crate) worker: TestWorker,
     pub(crate) upstream: Arc<Script>,
     pub(crate) domain: TokenDomain,
@@ -193,7 +202,7 @@ impl World {
             DEV_ACCOUNTS[OPERATOR].address
         };
         let markets = Markets::new(vec![market(&setup, &domain, pay_to, treasury)]);
-        let run = store.begin_run(1).await.unwrap();
+        let run = store.begin_run(setup.gateways).await.unwrap();
         let work = Arc::new(Notify::new());
         let verifier = ChainVerifier::new(reader.clone(), markets.clone(), clock.clone(), 30);
         let config = CashierConfig {
@@ -202,7 +211,19 @@ impl World {
             margin: setup.margin,
             retention: Retention::default(),
         };
-        let till = Cashier::new(store.clone(), verifier, clock.clone(), config, work.clone());
+        let other = CashierConfig {
+            run: Run {
+                slot: run.slot + 1,
+                ..run
+            }
+            .into(),
+            ..config.clone()
+        };
+        let till = |config| {
+            let (store, verifier) = (store.clone(), verifier.clone());
+            Cashier::new(store, verifier, clock.clone(), config, work.clone())
+        };
+        let (till, other) = (till(config), till(other));
         let worker = worker(&setup, &reader, &clock, &store, &markets, work);
         worker.recover(run.epoch).await.unwrap();
         let books = Books {
@@ -212,7 +233,12 @@ impl World {
         if upstream.asked() == 0 {
             upstream.play([Step::Say(1_000_000)]);
         }
-        let gateway = gateway(&setup, till.clone(), books, clock, Arc::clone(&upstream));
+        let open = |till, books: &Books| {
+            let (books, clock) = (books.clone(), clock.clone());
+            gateway(&setup, till, books, clock, Arc::clone(&upstream))
+        };
+        let second = (setup.gateways > 1).then(|| open(other, &books));
+        let gateway = open(till.clone(), &books);
         let (fixed, fixed_drain) = fixed(&setup, till, Arc::clone(&upstream));
         Self {
             chain,
@@ -220,6 +246,8 @@ impl World {
             reader,
             store,
             gateway,
+            second,
+            turn: AtomicUsize::new(0),
             worker,
             upstream,
             domain,
@@ -245,12 +273,13 @@ impl World {
             began,
             store,
             gateway,
+            second,
             worker,
             fixed,
             ..
         } = self;
         // The file's lock goes with the last handle.
-        drop((store, gateway, worker, fixed));
+        drop((store, gateway, second, worker, fixed));
         let mut this = Self::open(chain, setup, ledger, upstream).await;
         this.directory = directory;
         this.began = began;
@@ -262,13 +291,21 @@ impl World {
         if request.uri().path().starts_with("/fixed") {
             return self.fixed.clone().oneshot(request).await.unwrap();
         }
-        let answer = self.gateway.clone().oneshot(request).await.unwrap();
+        let paid = request.headers().contains_key("payment-signature");
+        let gateway = match &self.second {
+            Some(second) if paid && self.turn.fetch_add(1, Ordering::SeqCst) % 2 == 1 => second,
+            _ => &self.gateway,
+        };
+        let answer = gateway.clone().oneshot(request).await.unwrap();
         answer.map(|body| body.map_err(Into::into).boxed_unsync())
     }
 
     /// Waits until nothing is being served.
     pub(crate) async fn end_of_service(&self) {
         self.gateway.drain().wait().await;
+        if let Some(second) = &self.second {
+            second.drain().wait().await;
+        }
         self.fixed_drain.wait().await;
     }
 
@@ -312,10 +349,13 @@ fn market(setup: &Setup, domain: &TokenDomain, pay_to: Address, treasury: Addres
             facilitator: pay_to,
         }),
     };
+    let mut credit = setup.credit.clone();
+    // As the program divides it.
+    credit.exposure = Amount::new(credit.exposure.get() / U256::from(setup.gateways));
     Market {
         terms,
         domain: domain.clone(),
-        credit: setup.credit.clone(),
+        credit,
         settler: setup.settler,
         treasury,
     }
