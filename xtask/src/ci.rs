@@ -61,7 +61,7 @@ const STEPS: &[Step] = &[
     // every promise of the store, on a PostgreSQL that is started for it
     Step::new(
         "postgres",
-        "cargo xtask postgres -- cargo test --workspace --all-features --test postgres -- --ignored",
+        "cargo xtask postgres -- cargo test --workspace --all-features --test postgres --test idempotency -- --ignored",
     ),
     Step::new(
         "simulate",

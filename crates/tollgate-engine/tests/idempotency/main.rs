@@ -4,7 +4,7 @@ mod shop;
 
 use std::sync::atomic::Ordering;
 
-use shop::{InMemory, OnDisk, Place, START, Shop};
+use shop::{InMemory, OnDisk, OnServer, Place, START, Shop};
 use tollgate_ledger::Store as _;
 use tollgate_payment::{
     StoredBody,
@@ -24,6 +24,13 @@ macro_rules! over_every_store {
             $(#[tokio::test] async fn $promise() {
                 let place = super::OnDisk(tempfile::tempdir().unwrap());
                 super::$promise(super::Shop::new(place).await).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test]
+            #[ignore = "needs PostgreSQL: cargo xtask postgres"]
+            async fn $promise() {
+                super::$promise(super::Shop::new(super::OnServer::new()).await).await;
             })*
         }
     };

@@ -1,8 +1,11 @@
 //! A till without a chain: over any store, with real signatures, and a payer who is always rich.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tollgate_contracts::{
@@ -16,7 +19,7 @@ use tollgate_eip712::{
 use tollgate_engine::{
     Cashier, CashierConfig, EngineHold, GasMoney, Health, Market, Markets, recover,
 };
-use tollgate_ledger::{MemoryStore, SqliteStore, Store};
+use tollgate_ledger::{MemoryStore, PostgresConfig, PostgresStore, RUN_LEASE, SqliteStore, Store};
 use tollgate_payment::{
     Ask, Credit, Permit2Terms, Pricing, RequestBinding, Retention, StoredBody, Terms,
     command::{Answer, Charge, Funds, SpenderFunds, Told},
@@ -71,7 +74,7 @@ impl Verifier for Rich {
 /// Stores that can be left and opened again, as a process that dies leaves them.
 pub(crate) trait Place {
     type Store: Store;
-    fn open(&mut self, clock: TestClock) -> Self::Store;
+    fn open(&mut self, clock: TestClock) -> impl Future<Output = Self::Store>;
 }
 
 /// In memory: what is durable survives in a copy.
@@ -81,7 +84,7 @@ pub(crate) struct InMemory(Option<MemoryStore>);
 impl Place for InMemory {
     type Store = MemoryStore;
 
-    fn open(&mut self, clock: TestClock) -> MemoryStore {
+    async fn open(&mut self, clock: TestClock) -> MemoryStore {
         let store = match &self.0 {
             Some(store) => store.fork(),
             None => MemoryStore::new(B256::ZERO, Arc::new(clock)),
@@ -98,7 +101,7 @@ pub(crate) struct OnDisk(pub(crate) tempfile::TempDir);
 impl Place for OnDisk {
     type Store = SqliteStore;
 
-    fn open(&mut self, clock: TestClock) -> SqliteStore {
+    async fn open(&mut self, clock: TestClock) -> SqliteStore {
         let next = tempfile::tempdir().unwrap();
         for entry in std::fs::read_dir(self.0.path()).unwrap() {
             let file = entry.unwrap().path();
@@ -107,6 +110,44 @@ impl Place for OnDisk {
         self.0 = next;
         let file = self.0.path().join("ledger.db");
         SqliteStore::open(file, B256::repeat_byte(1), Arc::new(clock)).unwrap()
+    }
+}
+
+/// In PostgreSQL, where `cargo xtask postgres` has started one: a ledger of the test's own. What a process that died
+/// committed is there, and it is taken for dead when its lease has ended.
+pub(crate) struct OnServer {
+    ledger: String,
+    began: bool,
+}
+
+impl OnServer {
+    pub(crate) fn new() -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = RandomState::new().hash_one((std::process::id(), number));
+        Self {
+            ledger: format!("i{name:x}"),
+            began: false,
+        }
+    }
+}
+
+impl Place for OnServer {
+    type Store = PostgresStore;
+
+    async fn open(&mut self, clock: TestClock) -> PostgresStore {
+        if std::mem::replace(&mut self.began, true) {
+            clock.0.fetch_add(RUN_LEASE + 1, Ordering::SeqCst);
+        }
+        let url = std::env::var("TOLLGATE_POSTGRES_URL").expect("run it by `cargo xtask postgres`");
+        let config = PostgresConfig::new(&url)
+            .unwrap()
+            .schema(&self.ledger)
+            .unwrap()
+            .with_clock(Arc::new(clock));
+        PostgresStore::open(config, B256::repeat_byte(1))
+            .await
+            .unwrap()
     }
 }
 
@@ -183,7 +224,7 @@ impl<P: Place> Shop<P> {
 
     /// A new start: what the store holds is left, and what was served is concluded by its last checkpoint.
     pub(crate) async fn start(&mut self) {
-        let store = self.place.open(self.clock.clone());
+        let store = self.place.open(self.clock.clone()).await;
         let run = store.begin_run(1).await.unwrap();
         recover(&store, run.epoch).await.unwrap();
         let config = CashierConfig {
