@@ -12,6 +12,7 @@
 )]
 
 mod audit;
+mod elapsed;
 mod facilitate;
 mod health;
 mod hold;

@@ -3,6 +3,8 @@
 use tollgate_ledger::Queue;
 use tollgate_x402::{Amount, Timestamp};
 
+use crate::elapsed::passed;
+
 /// When a queue of due payments is settled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Policy {
@@ -27,7 +29,7 @@ impl Policy {
                 max_age,
             } => {
                 queue.sum >= *max_unsettled
-                    || now.since(queue.oldest) >= *max_age
+                    || passed(*max_age, queue.oldest, now)
                     || queue.deadline <= now.plus(margin)
             }
         }
@@ -68,6 +70,8 @@ mod tests {
         assert!(policy.ripe(&queue(100, 950, 9_000), now, 120));
         assert!(policy.ripe(&queue(1, 940, 9_000), now, 120));
         assert!(policy.ripe(&queue(1, 950, 1_120), now, 120));
+        // It was made due while the clock was an hour ahead.
+        assert!(policy.ripe(&queue(1, 4_600, 9_000), now, 120));
         assert!(Policy::AtOnce.ripe(&queue(1, 1_000, 9_000), now, 120));
     }
 }

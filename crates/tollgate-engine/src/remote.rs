@@ -9,7 +9,7 @@
 mod proof;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -21,7 +21,7 @@ use tollgate_facilitator::{Call, Facilitator, Stage};
 use tollgate_payment::{
     BatchItem, BatchRow, BatchState, Instruction, LossReason, Submission,
     command::{Fate, ItemFate},
-    port::{Rail, RailError, Trace},
+    port::{Rail, RailError, Room, Trace},
 };
 use tollgate_x402::{
     Address, AssetTransferMethod, Authorization, B256, Bytes, ChainId, Clock, Exact,
@@ -29,7 +29,8 @@ use tollgate_x402::{
     ResourceInfo, Scheme, SupportedResponse, Timestamp, X402Version,
 };
 
-use self::proof::Seen;
+use self::proof::{Searched, Seen};
+use crate::elapsed::passed;
 
 /// How a facilitator somewhere else is used.
 #[derive(Clone, Debug)]
@@ -70,13 +71,25 @@ struct Asked {
     hints: Vec<B256>,
     /// When the chain was last searched for it; nothing has been said of it since.
     searched: Option<Timestamp>,
+    /// Transactions of the payer that settled something else.
+    others: BTreeSet<B256>,
 }
 
-/// Requests that may be open at once. They need no nonces of ours, so that one which is never settled is in no other's way.
-const MOST_OPEN: usize = 256;
+/// What may be open at once. Requests need no nonces of ours, and one that is never settled is in no other payer's way: it
+/// takes room for half a minute, and each payer has an eighth of it for all of its own, however long they are open.
+const ROOM: Room = Room {
+    batches: 256,
+    of_a_payer: 32,
+    seconds: 30,
+};
 
-/// Seconds after which the chain is searched again for a request that has been open for long, at most.
-const LONGEST_REST: u64 = 30;
+/// Seconds after which a request that has been open for long is made again, and the chain searched for it, at most.
+const LONGEST_REST: u64 = 120;
+
+/// Seconds for which a request of this age is left alone: it is looked after less often the longer it takes.
+fn rest(age: u64) -> u64 {
+    age.wrapping_shr(3).min(LONGEST_REST)
+}
 
 impl<F> Clone for RemoteRail<F> {
     fn clone(&self) -> Self {
@@ -238,14 +251,22 @@ impl<F: Facilitator> Inner<F> {
         let now = self.clock.now();
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let known = asked.entry(hash).or_default();
-        let wait = age.wrapping_shr(3).min(LONGEST_REST);
-        let rests = known
-            .searched
-            .is_some_and(|at| at <= now && now.since(at) < wait);
+        let rests = known.searched.is_some_and(|at| !passed(rest(age), at, now));
         if !rests {
             known.searched = Some(now);
         }
         rests
+    }
+
+    fn others(&self, hash: B256) -> BTreeSet<B256> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = asked.entry(hash).or_default();
+        std::mem::take(&mut known.others)
+    }
+
+    fn not_by(&self, hash: B256, others: BTreeSet<B256>) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.entry(hash).or_default().others = others;
     }
 
     fn forget(&self, hash: B256) {
@@ -345,12 +366,28 @@ impl<F: Facilitator> Rail for RemoteRail<F> {
         let used = state.permit2_nonce_used.or(state.authorization_used) == Some(true);
         if used {
             // By whomever, and whatever the facilitator said of it.
-            let since = state.timestamp.since(batch.created);
-            if let Some(seen) = proof::search(chain, &signed, item.amount(), state.block, since)
-                .await
-                .map_err(unavailable)?
-            {
-                return Ok(decided(seen));
+            let since = if passed(0, batch.created, state.timestamp) {
+                state.timestamp.since(batch.created)
+            } else {
+                // By a clock that was ahead: it may be of any age.
+                u64::MAX
+            };
+            let mut others = self.inner.others(stored.hash);
+            let searched = proof::search(
+                chain,
+                &signed,
+                item.amount(),
+                state.block,
+                since,
+                &mut others,
+            )
+            .await;
+            self.inner.not_by(stored.hash, others);
+            match searched.map_err(unavailable)? {
+                Searched::Found(seen) => return Ok(decided(seen)),
+                // Nothing is lost before everything was looked at.
+                Searched::InPart => return Ok(Trace::Pending),
+                Searched::Nothing => {}
             }
         }
         let over = heads.finalized.timestamp > signed.deadline();
@@ -372,8 +409,12 @@ impl<F: Facilitator> Rail for RemoteRail<F> {
         }))
     }
 
-    fn most_undecided(&self) -> usize {
-        MOST_OPEN
+    fn room(&self) -> Room {
+        ROOM
+    }
+
+    fn rest(&self, age: u64) -> u64 {
+        rest(age)
     }
 
     /// Requests are numbered by the ledger alone: no chain counts them.

@@ -4,7 +4,10 @@
 #[expect(dead_code, reason = "this file uses a part")]
 mod common;
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
 
 use common::*;
 use tokio::sync::Semaphore;
@@ -12,10 +15,11 @@ use tollgate_eip712::LocalWallet;
 use tollgate_engine::{OwnRail, Worker};
 use tollgate_ledger::{MemoryStore, Store};
 use tollgate_payment::{
-    BatchRow, Instruction, Pricing, Row, Submission,
-    port::{Rail, RailError, Rehearsal, Trace},
+    BatchRow, Instruction, Pricing, Row, SignerKey, Submission,
+    command::Lead,
+    port::{Rail, RailError, Rehearsal, Room, Trace},
 };
-use tollgate_x402::{B256, PaymentId, PaymentState, U256};
+use tollgate_x402::{B256, Bytes, Clock, PaymentId, PaymentState, U256};
 
 /// A rail whose worker is paused at one of its steps, until it is let go on.
 #[derive(Clone)]
@@ -260,4 +264,93 @@ async fn workers_that_take_turns_sign_one_transaction_a_nonce() {
             .paid_once(&ids, &sent, usize::try_from(seed).unwrap())
             .await;
     }
+}
+
+/// A rail of which every call takes a second, and whose transactions are in no block. Meanwhile another worker is after
+/// the account.
+struct SlowRail {
+    store: MemoryStore,
+    clock: Arc<ChainClock>,
+    signer: SignerKey,
+    sent: Arc<Mutex<BTreeSet<B256>>>,
+}
+
+impl Rail for SlowRail {
+    async fn prepare(
+        &self,
+        batch: &BatchRow,
+        nonce: u64,
+        _above: Option<u128>,
+    ) -> Result<Instruction, RailError> {
+        Ok(Instruction {
+            nonce,
+            hash: alloy_primitives::keccak256(batch.id.0.to_be_bytes()),
+            raw: Bytes::new(),
+            gas_price: 0,
+            stored: self.clock.now(),
+            sent: None,
+            void: false,
+        })
+    }
+
+    async fn submit(&self, stored: &Instruction) -> Submission {
+        self.clock.set(self.clock.now().plus(1));
+        self.sent.lock().unwrap().insert(stored.hash);
+        let other = Lead {
+            signer: self.signer,
+            holder: 1,
+            seconds: 6,
+            sole: false,
+            chain_nonce: None,
+        };
+        let found = self.store.transact(other).await.unwrap();
+        assert_eq!(found.term_of(1), None, "the lead is kept");
+        Submission::Unknown
+    }
+
+    async fn trace(&self, _: &BatchRow) -> Result<Trace, RailError> {
+        Ok(Trace::Pending)
+    }
+
+    fn room(&self) -> Room {
+        Room {
+            batches: 256,
+            of_a_payer: usize::MAX,
+            seconds: 30,
+        }
+    }
+
+    async fn nonce(&self) -> Result<u64, RailError> {
+        Ok(0)
+    }
+}
+
+#[tokio::test]
+async fn a_look_at_many_that_take_long_keeps_the_lead_and_ends() {
+    let world = World::new(Backend::devchain().await, Setup::default()).await;
+    world.approve_permit2(PAYER, U256::MAX).await;
+    let market = world.markets.iter().next().unwrap();
+    let mut config = worker_config(&world.setup, market, OPERATOR);
+    (config.queues, config.sole, config.replace_after) = (1, false, u64::MAX);
+    let sent = Arc::<Mutex<BTreeSet<B256>>>::default();
+    let rail = SlowRail {
+        store: world.store.clone(),
+        clock: world.clock.clone(),
+        signer: config.signer,
+        sent: Arc::clone(&sent),
+    };
+    let offer = world.metered(dollars(1));
+    for number in 0..40 {
+        let signed = world.once(PAYER, dollars(1), 5_000 + number).await;
+        world.pay(&offer, &signed, dollars(1)).await;
+    }
+    let (store, clock) = (world.store.clone(), world.clock.clone());
+    let mut worker = Worker::new(store, rail, clock, config, world.work.clone());
+    for _ in 0..40 {
+        let before = world.now();
+        worker.tick().await.unwrap();
+        let took = world.now().since(before);
+        assert!(took <= 7, "{took} s: what is open, open for long, and new");
+    }
+    assert_eq!(sent.lock().unwrap().len(), 40, "all had their turn");
 }

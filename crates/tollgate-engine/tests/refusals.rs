@@ -237,6 +237,19 @@ async fn a_payment_that_was_signed_wrongly_is_refused_by_its_code_without_a_call
             ],
         ),
         (
+            "signed for more than an hour beyond what was asked",
+            |world, terms| terms.deadline = world.now().plus(86_400 + 3_601),
+            vec![
+                (Once, Code::Permit2Deadline),
+                (Permit2Exact, Code::Permit2Deadline),
+            ],
+        ),
+        (
+            "the same, where the last second does not count",
+            |world, terms| terms.deadline = world.now().plus(86_400 + 3_602),
+            vec![(Transfer, Code::ValidBefore)],
+        ),
+        (
             "not yet valid",
             |world, terms| terms.valid_after = world.now().plus(1),
             vec![
@@ -296,6 +309,26 @@ async fn a_payment_that_was_signed_wrongly_is_refused_by_its_code_without_a_call
             let signed = terms.sign(kind).await;
             refused(&world, kind, &signed, |_| {}, code, what).await;
         }
+    }
+}
+
+#[tokio::test]
+async fn a_payment_that_is_signed_for_an_hour_beyond_what_was_asked_is_taken_and_an_allowance_for_longer()
+ {
+    for (kind, seconds) in [
+        (Kind::Once, 86_400 + 3_600),
+        // EIP-3009's `validBefore` is the first second that is too late.
+        (Kind::Transfer, 86_400 + 3_601),
+        (Kind::Permit2Exact, 86_400 + 3_600),
+        (Kind::Allowance, 86_400 * 365),
+    ] {
+        let world = World::new(Backend::devchain().await, Setup::default()).await;
+        world.approve_permit2(PAYER, U256::MAX).await;
+        let mut terms = Terms::good(&world, kind);
+        terms.deadline = world.now().plus(seconds);
+        let signed = terms.sign(kind).await;
+        let taken = world.admit(&offer(&world, kind), &signed).await;
+        assert!(taken.is_ok(), "{kind:?}: {:?}", taken.err());
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use common::*;
 use tollgate_contracts::addresses::PERMIT2;
 use tollgate_devchain::DEV_ACCOUNTS;
+use tollgate_engine::Worker;
 use tollgate_payment::{
     command::Voided,
     port::{Hold, HoldError},
@@ -141,4 +142,59 @@ async fn a_long_stream_of_an_honest_payer_is_never_stopped_while_its_charges_set
     world.settle().await;
     assert_eq!(world.state(id).await, PaymentState::Final);
     assert!(world.balance(DEV_ACCOUNTS[PAYER].address).await.is_zero());
+}
+
+#[tokio::test]
+async fn a_nonce_that_is_used_in_a_block_that_is_not_final_loses_nothing() {
+    let mut world = world().await;
+    let market = world.markets.iter().next().unwrap();
+    let rail = rail(&world.reader, &world.clock, market, OPERATOR);
+    let mut config = worker_config(&world.setup, market, OPERATOR);
+    config.rehearse = false;
+    let (store, clock) = (world.store.clone(), world.clock.clone());
+    world.worker = Worker::new(store, rail, clock, config, world.work.clone());
+    let signed = world.once(PAYER, dollars(90), 1).await;
+    let offer = world.metered(dollars(9));
+    let id = world.pay(&offer, &signed, dollars(5)).await;
+    let address = DEV_ACCOUNTS[PAYER].address;
+    let all = world.balance(address).await;
+    world.leave(PAYER, Amount::ZERO).await;
+    world.tick().await;
+    // It fails, for another reason.
+    world.chain.mine().await;
+    let back = [U256::from_be_slice(address.as_slice()), all.get()];
+    world
+        .token_send(6, "transfer(address,uint256)", &back)
+        .await;
+    world.chain.mine_blocks(3).await;
+    let words = [U256::ZERO, U256::from(2)];
+    let call = "invalidateUnorderedNonces(uint256,uint256)";
+    world.contract_send(PAYER, PERMIT2, call, &words).await;
+    assert_eq!(world.tick().await.concluded, 1);
+    assert_ne!(world.state(id).await, PaymentState::Lost);
+    world.chain.reorg(1).await;
+    world.settle().await;
+    assert_eq!(world.state(id).await, PaymentState::Final);
+    assert_eq!(world.received().await, dollars(5));
+}
+
+#[tokio::test]
+async fn a_nonce_that_is_used_in_a_final_block_loses_its_charge_at_once() {
+    let mut world = world().await;
+    let market = world.markets.iter().next().unwrap();
+    let rail = rail(&world.reader, &world.clock, market, OPERATOR);
+    let mut config = worker_config(&world.setup, market, OPERATOR);
+    config.rehearse = false;
+    let (store, clock) = (world.store.clone(), world.clock.clone());
+    world.worker = Worker::new(store, rail, clock, config, world.work.clone());
+    let signed = world.once(PAYER, dollars(90), 1).await;
+    let offer = world.metered(dollars(9));
+    let id = world.pay(&offer, &signed, dollars(5)).await;
+    let words = [U256::ZERO, U256::from(2)];
+    let call = "invalidateUnorderedNonces(uint256,uint256)";
+    world.contract_send(PAYER, PERMIT2, call, &words).await;
+    world.tick().await;
+    world.chain.mine_blocks(6).await;
+    assert_eq!(world.tick().await.concluded, 1);
+    assert_eq!(world.state(id).await, PaymentState::Lost);
 }

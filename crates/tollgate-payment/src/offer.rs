@@ -11,9 +11,9 @@ use tollgate_x402::{
     ResourceInfo, Scheme, Timestamp, WrittenOffer,
 };
 
-/// Seconds beyond its `maxTimeoutSeconds` for which a once or exact payment may be signed, at most: a day, for clients
-/// whose clock is fast or which sign for longer than they are asked.
-const LONGEST: u64 = 86_400;
+/// Seconds beyond its `maxTimeoutSeconds` for which a once or exact payment may be signed, at most: an hour, for clients
+/// whose clock is fast. The known ones sign for `maxTimeoutSeconds` from now.
+const LONGEST: u64 = 3_600;
 
 /// What a seller takes for one token.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -72,9 +72,16 @@ pub trait Rail: Send + Sync + 'static {
     /// What became of a sealed batch.
     fn trace(&self, batch: &BatchRow) -> impl Future<Output = Result<Trace, RailError>> + Send;
 
-    /// Batches of the account that may be undecided at once: a node takes only so many transactions ahead of the chain.
-    fn most_undecided(&self) -> usize {
-        16
+    /// How many batches of the account may be undecided at once.
+    fn room(&self) -> Room {
+        Room::default()
+    }
+
+    /// Seconds between two attempts to send a batch that has been open for so many seconds, at least; the worker's own
+    /// pause stands where it is longer.
+    fn rest(&self, age: u64) -> u64 {
+        let _ = age;
+        0
     }
 
     /// The account's transaction count on the chain.
@@ -109,6 +116,30 @@ pub trait Rail: Send + Sync + 'static {
     /// How the account and the chain are.
     fn pulse(&self) -> impl Future<Output = Result<Pulse, RailError>> + Send {
         async { Ok(Pulse::default()) }
+    }
+}
+
+/// How many batches of an account may be undecided at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Room {
+    /// Of all payers.
+    pub batches: usize,
+    /// With something of one payer in them.
+    pub of_a_payer: usize,
+    /// Seconds after which a batch takes no room of `batches` any more: what is not decided by then is in no other
+    /// payer's way.
+    pub seconds: u64,
+}
+
+impl Default for Room {
+    /// What goes by an account's nonces: 16, since a node takes only so many transactions ahead of the chain, whosever they
+    /// are and however long it takes.
+    fn default() -> Self {
+        Self {
+            batches: 16,
+            of_a_payer: usize::MAX,
+            seconds: u64::MAX,
+        }
     }
 }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use alloy_sol_types::{SolCall, SolEvent};
 use tollgate_bsc::{
-    ChainError, ChainTransaction, Claim, ItemEvidence, LogFilter, PayerQuery, PayerState, Sight,
-    TokenTransfer, TxReceipt, evidence,
+    BlockTag, CallRequest, ChainError, ChainTransaction, Claim, ItemEvidence, LogFilter,
+    PayerQuery, PayerState, Sight, TokenTransfer, TxReceipt, evidence,
 };
-use tollgate_contracts::abi::{ExactProxy, IEip3009, IErc20};
+use tollgate_contracts::abi::{ExactProxy, IEip3009, IErc20, ISignatureTransfer};
 use tollgate_eip712::Wallet;
 use tollgate_payment::{
     BatchItem, BatchRow, LossReason, SpenderKey, command::ItemFate, port::RailError,
@@ -162,7 +162,38 @@ impl<W: Wallet> OwnRail<W> {
                 }
             }
         }
-        Ok(in_the_way(item, authorization.as_ref(), &state))
+        let found = in_the_way(item, authorization.as_ref(), &state);
+        if let Some(ItemFate::Lost(LossReason::Nonce)) = found
+            && !self.is_void(&query).await
+        {
+            // A reorganization may take out what used it, and the charge can be paid again.
+            return Ok(Some(ItemFate::Again(LossReason::Nonce)));
+        }
+        Ok(found)
+    }
+
+    /// Whether a Permit2 nonce is used on the finalized chain.
+    async fn is_void(&self, query: &PayerQuery) -> bool {
+        let Some(nonce) = query.permit2_nonce else {
+            return false;
+        };
+        let call = ISignatureTransfer::nonceBitmapCall {
+            owner: query.owner,
+            word: nonce.wrapping_shr(8),
+        };
+        let request = CallRequest {
+            to: Some(tollgate_contracts::addresses::PERMIT2),
+            input: call.abi_encode().into(),
+            ..CallRequest::default()
+        };
+        match self.chain.call_agreed(&request, BlockTag::Finalized).await {
+            Ok(word) => ISignatureTransfer::nonceBitmapCall::abi_decode_returns(&word)
+                .is_ok_and(|word| word.bit(usize::from(nonce.byte(0)))),
+            Err(error) => {
+                tracing::warn!(%error, "whether a Permit2 nonce is used for good is not known");
+                false
+            }
+        }
     }
 
     /// The final transaction of somebody else that executed a transfer to us, where the node can search for it.

@@ -19,6 +19,7 @@ use tollgate_payment::{
 use tollgate_x402::{Address, Amount, Bytes, Clock, Exact, U256};
 
 pub use self::price::Worth;
+use crate::elapsed::passed;
 
 /// Blocks below the finalized one in which a nonce must be used before it is said to be used by a stranger.
 const CERTAIN_BLOCKS: u64 = 16;
@@ -249,9 +250,10 @@ impl<W: Wallet + 'static> Rail for OwnRail<W> {
     }
 
     async fn submit(&self, stored: &Instruction) -> Submission {
-        let age = self.clock.now().since(stored.stored);
         let sent = match &self.private {
-            Some(private) if age < private.seconds => private.chain.submit(&stored.raw).await,
+            Some(private) if !passed(private.seconds, stored.stored, self.clock.now()) => {
+                private.chain.submit(&stored.raw).await
+            }
             _ => self.chain.submit(&stored.raw).await,
         };
         match sent {

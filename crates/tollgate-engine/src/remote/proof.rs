@@ -5,8 +5,12 @@
 //! there the transaction itself must be the x402 proxy's `settle` of just this permit. Called by way of another
 //! contract it is not recognised.
 
+use std::collections::BTreeSet;
+
 use alloy_sol_types::{SolCall, SolEvent};
-use tollgate_bsc::{Chain, ChainError, ChainTransaction, Claim, ItemEvidence, LogFilter, evidence};
+use tollgate_bsc::{
+    Chain, ChainError, ChainTransaction, Claim, ItemEvidence, LogFilter, TokenTransfer, evidence,
+};
 use tollgate_contracts::abi::{ExactProxy, IEip3009, IErc20, UptoProxy};
 use tollgate_x402::{Address, Amount, Authorization, B256, Exact, U256};
 
@@ -23,8 +27,20 @@ pub(super) enum Seen {
 const MOST_BLOCKS: u64 = 200_000;
 /// Blocks that are searched beyond the payment's age, since clocks differ.
 const SLACK: u64 = 256;
-/// Transactions of one payer to one payee that are looked at, at most.
+/// Transactions of one payer to one payee that are looked at in one search, at most: the next one goes on with those that
+/// it left.
 const MOST_LOOKED_AT: usize = 64;
+
+/// What a search came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Searched {
+    /// The settlement.
+    Found(Seen),
+    /// There is none in the blocks that were searched.
+    Nothing,
+    /// There is none among those that were looked at, and more to look at.
+    InPart,
+}
 
 /// The first of these transactions that settled the payment.
 pub(super) async fn among(
@@ -66,14 +82,16 @@ pub(super) async fn among(
     Ok(included)
 }
 
-/// Searches the chain's events for the settlement, back to when the payment was due.
+/// Searches the chain's events for the settlement, back to when the payment was due. `others` are transactions that are
+/// known to have settled something else.
 pub(super) async fn search(
     chain: &Chain,
     signed: &Authorization,
     amount: Amount,
     head: u64,
     seconds: u64,
-) -> Result<Option<Seen>, ChainError> {
+    others: &mut BTreeSet<B256>,
+) -> Result<Searched, ChainError> {
     let millis = u64::try_from(chain.block_time().as_millis())
         .unwrap_or(u64::MAX)
         .max(1);
@@ -99,13 +117,35 @@ pub(super) async fn search(
         topics,
         blocks: head.saturating_sub(blocks)..=head,
     };
-    let mut hashes: Vec<B256> = Vec::new();
+    let called = proxy(signed);
+    let mut looked_at = 0_usize;
     for log in chain.logs(&filter).await?.iter().rev() {
-        if hashes.len() < MOST_LOOKED_AT && !hashes.contains(&log.transaction) {
-            hashes.push(log.transaction);
+        // Of another amount, or of another permit.
+        let other =
+            called.is_some() && TokenTransfer::of(log).is_none_or(|moved| moved.amount != amount);
+        if other || others.contains(&log.transaction) {
+            continue;
+        }
+        if looked_at == MOST_LOOKED_AT {
+            return Ok(Searched::InPart);
+        }
+        looked_at = looked_at.saturating_add(1);
+        if let Some(proxy) = called {
+            match chain.transaction(log.transaction).await? {
+                Some(it) if settles(&it, proxy, signed, amount) => {}
+                Some(_) => {
+                    others.insert(log.transaction);
+                    continue;
+                }
+                // Of a node that is behind.
+                None => continue,
+            }
+        }
+        if let Some(seen) = among(chain, signed, amount, &[log.transaction]).await? {
+            return Ok(Searched::Found(seen));
         }
     }
-    among(chain, signed, amount, &hashes).await
+    Ok(Searched::Nothing)
 }
 
 /// Who is paid.

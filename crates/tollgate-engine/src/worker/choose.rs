@@ -10,10 +10,14 @@ use tollgate_payment::{
 use tollgate_x402::{Address, Authorization, Clock, Timestamp};
 
 use super::{Worker, WorkerConfig, WorkerError};
+use crate::elapsed::passed;
 
 impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
-    /// Claims the next batch of ripe payments.
-    pub(super) async fn claim(&self) -> Result<Option<BatchRow>, WorkerError> {
+    /// Claims the next batch of ripe payments, with nothing of payers who have as much open as they may.
+    pub(super) async fn claim(
+        &self,
+        full: impl Fn(&OwnerKey) -> bool,
+    ) -> Result<Option<BatchRow>, WorkerError> {
         let now = self.clock.now();
         let queues = self.store.queues().await?;
         let mut totals: BTreeMap<_, u64> = BTreeMap::new();
@@ -24,6 +28,7 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
         let pressed = self.pressed(&queues, now).await?;
         let mut ripe: Vec<(Queue, u64)> = queues
             .into_iter()
+            .filter(|queue| !full(&queue.owner))
             .filter(|queue| self.ripe(queue, now, pressed.contains(&queue.owner)))
             .map(|queue| {
                 let all = totals.get(&queue.owner).copied().unwrap_or_default();
@@ -188,7 +193,7 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
                     .config
                     .backoff
                     .saturating_mul(1_u64.checked_shl(attempts).unwrap_or(u64::MAX));
-                now.since(payment.updated) >= wait
+                passed(wait, payment.updated, now)
             }
             _ => false,
         }

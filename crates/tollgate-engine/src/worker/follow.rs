@@ -11,6 +11,7 @@ use tollgate_payment::{
 use tollgate_x402::{Address, Amount, Clock, Timestamp};
 
 use super::{Worker, WorkerError};
+use crate::elapsed::passed;
 
 /// Seconds after which what a node refused is offered again.
 const RETRY_REFUSED: u64 = 1;
@@ -28,9 +29,9 @@ pub(super) struct Rest {
 }
 
 impl Rest {
-    /// Whether it lasts. One that began later than now does not: the clock was set back, by who knows how much.
+    /// Whether it lasts.
     pub(super) fn lasts(&self, now: Timestamp) -> bool {
-        now >= self.began && now.since(self.began) < self.wait
+        !passed(self.wait, self.began, now)
     }
 }
 
@@ -160,14 +161,17 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
         };
         let due = match last.sent {
             None => true,
-            Some((at, Submission::NotSent | Submission::Invalid)) => now.since(at) >= RETRY_REFUSED,
-            Some((at, _)) => now.since(at) >= self.config.resend_after,
+            Some((at, Submission::NotSent | Submission::Invalid)) => passed(RETRY_REFUSED, at, now),
+            Some((at, _)) => {
+                let rest = self.rail.rest(now.since(batch.created));
+                passed(self.config.resend_after.max(rest), at, now)
+            }
         };
         let replace = match last.sent {
             // It waits for something else than a price, the account's BNB perhaps: to raise it would only be dearer then.
             Some((_, Submission::NotSent)) => false,
             Some((_, Submission::Underpriced)) => due,
-            _ => now.since(last.stored) >= self.config.replace_after,
+            _ => passed(self.config.replace_after, last.stored, now),
         };
         // What waits for an earlier nonce gains nothing by a higher price.
         let first = self.first.is_none_or(|first| last.nonce <= first);

@@ -9,6 +9,7 @@ use tollgate_payment::{
 use tollgate_x402::{Clock, Timestamp};
 
 use super::{Worker, WorkerError};
+use crate::elapsed::passed;
 
 /// Seconds without a sign of life after which another account's batch is taken over.
 const ABANDONED_AFTER: u64 = 60;
@@ -150,7 +151,7 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
         if batch.signer == self.config.signer {
             return Ok(true);
         }
-        let silent = self.clock.now().since(batch.updated) >= ABANDONED_AFTER;
+        let silent = passed(ABANDONED_AFTER, batch.updated, self.clock.now());
         Ok(self.config.settler.is_some() && silent && self.is_vacant(batch.signer).await?)
     }
 }

@@ -7,18 +7,15 @@
 mod choose;
 mod follow;
 mod lead;
+mod look;
 mod pulse;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::{Notify, watch};
 use tollgate_ledger::{Store, StoreError};
 use tollgate_payment::{
-    BatchItem, BatchRow, BatchState, Credit, Halt, SignerKey, SpenderKey,
+    BatchId, Credit, Halt, SignerKey,
     port::{Rail, RailError},
 };
 use tollgate_x402::{Address, Clock, Timestamp};
@@ -123,6 +120,8 @@ pub struct Worker<S, R, C> {
     health: Health,
     /// When the account and the chain were last felt.
     felt: Option<Timestamp>,
+    /// Where the last look at what is open, and at what has been open for long, ran out of time.
+    left_off: [Option<BatchId>; 2],
     ids: Ids,
 }
 
@@ -155,9 +154,6 @@ pub enum WorkerError {
     Halted(Halt),
 }
 
-/// Batches that are begun in one look, at most: then what is undecided has its turn again.
-const MOST_SENT: usize = 16;
-
 impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
     /// A worker. It looks when `work` is notified, and by itself.
     pub fn new(store: S, rail: R, clock: C, config: WorkerConfig, work: Arc<Notify>) -> Self {
@@ -175,6 +171,7 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             first: None,
             health: Health::default(),
             felt: None,
+            left_off: [None; 2],
             ids,
         }
     }
@@ -249,69 +246,4 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
         self.tell(&done);
         done
     }
-
-    async fn look(&mut self) -> Result<Progress, WorkerError> {
-        let mut progress = Progress::default();
-        let mut failed = match self.lead().await {
-            Ok(true) => None,
-            Ok(false) => {
-                progress.standby = true;
-                // Whoever settles: this gateway lends as well.
-                self.feel().await?;
-                return Ok(progress);
-            }
-            Err(error) => Some(error),
-        };
-        let mut waiting = BTreeSet::new();
-        let undecided = self.store.undecided().await?;
-        self.first = undecided
-            .iter()
-            .filter(|batch| batch.signer == self.config.signer)
-            .filter(|batch| batch.state == BatchState::Sealed)
-            .filter_map(BatchRow::nonce)
-            .min();
-        for batch in undecided {
-            if !self.is_ours(&batch).await? {
-                continue;
-            }
-            // A counter's batches are concluded in their order.
-            let blocked = counters(&batch).any(|counter| waiting.contains(&counter));
-            match self.follow(&batch, blocked).await {
-                Ok(true) => {
-                    progress.concluded = progress.concluded.saturating_add(1);
-                    continue;
-                }
-                Ok(false) => {}
-                Err(error) => {
-                    failed.get_or_insert(error);
-                }
-            }
-            waiting.extend(counters(&batch));
-            progress.undecided = progress.undecided.saturating_add(1);
-        }
-        self.feel().await?;
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        if let Some(halt) = self.halt.clone() {
-            return Err(WorkerError::Halted(halt));
-        }
-        while progress.undecided < self.rail.most_undecided()
-            && progress.sent < MOST_SENT
-            && let Some(batch) = self.claim().await?
-        {
-            self.send(&batch).await?;
-            progress.sent = progress.sent.saturating_add(1);
-            progress.undecided = progress.undecided.saturating_add(1);
-        }
-        Ok(progress)
-    }
-}
-
-/// The counters that a batch draws, or sets the allowance of.
-fn counters(batch: &BatchRow) -> impl Iterator<Item = SpenderKey> {
-    batch.items.iter().filter_map(|item| match item {
-        BatchItem::Allowance { spender, .. } | BatchItem::Permit { spender, .. } => Some(*spender),
-        BatchItem::Once { .. } | BatchItem::Exact { .. } => None,
-    })
 }

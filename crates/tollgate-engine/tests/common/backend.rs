@@ -21,6 +21,13 @@ use tollgate_x402::{Address, B256, Clock, Timestamp, U256};
 #[derive(Clone, Default)]
 pub(crate) struct ChainClock(Arc<AtomicU64>);
 
+impl ChainClock {
+    /// Jumps, until the next block.
+    pub(crate) fn set(&self, now: Timestamp) {
+        self.0.store(now.0, Ordering::SeqCst);
+    }
+}
+
 impl Clock for ChainClock {
     fn now(&self) -> Timestamp {
         Timestamp(self.0.load(Ordering::SeqCst))

@@ -5,8 +5,9 @@ use std::{
     time::Duration,
 };
 
+use alloy_sol_types::SolCall;
 use tokio::sync::{Notify, watch};
-use tollgate_contracts::tokens::USD1;
+use tollgate_contracts::{abi::IErc20, tokens::USD1};
 use tollgate_devchain::{DEV_ACCOUNTS, DevChain};
 use tollgate_engine::{
     Cashier, CashierConfig, ChainVerifier, Desk, Payees, Policy, RemoteConfig, RemoteRail, Worker,
@@ -19,7 +20,7 @@ use tollgate_payment::{
     port::{Hold, Till},
 };
 use tollgate_x402::{
-    Amount, Authorization, B256, ChainId, Clock, ErrorCode, PaymentId, PaymentPayload,
+    Amount, Authorization, B256, ChainId, Clock, ErrorCode, Exact, PaymentId, PaymentPayload,
     ResourceInfo, Scheme, SettleResponse, SupportedResponse, VerifyResponse,
 };
 
@@ -406,4 +407,80 @@ async fn payments_that_are_never_settled_keep_no_other_from_being_settled() {
         assert!(matches!(state, PaymentState::Claimed { .. }), "{state:?}");
     }
     assert_eq!(seller.facilitator.earned(), cents(3));
+}
+
+#[tokio::test]
+async fn one_payers_many_that_are_never_settled_are_in_no_other_payers_way() {
+    let seller = Seller::open(Manner::RefusesUpto).await;
+    for nonce in 0..300 {
+        let signed = once(seller.chain(), cents(50), 1_000 + nonce).await;
+        seller.serve(&signed, cents(1)).await;
+    }
+    let began = seller.chain().timestamp();
+    let good = transfer_of(1, seller.chain(), cents(3), 11).await;
+    let good = seller.serve(&good, cents(3)).await;
+    let ended = seller.ended(good).await;
+    assert!(matches!(ended, PaymentState::Final { .. }), "{ended:?}");
+    // Before the others take no room any more.
+    assert!(seller.chain().timestamp() - began < 30);
+    assert_eq!(seller.store.undecided().await.unwrap().len(), 32);
+}
+
+#[tokio::test]
+async fn many_payers_that_are_never_settled_hold_others_up_for_half_a_minute() {
+    let seller = Seller::open(Manner::RefusesUpto).await;
+    for payer in 0..9 {
+        for nonce in 0..34 {
+            let signed = once_of(payer, seller.chain(), cents(50), 1_000 + nonce).await;
+            seller.serve(&signed, cents(1)).await;
+        }
+    }
+    let open = async {
+        while seller.store.undecided().await.unwrap().len() < 9 * 32 {
+            tokio::task::yield_now().await;
+        }
+    };
+    seller.facilitator.mining(open).await;
+    let good = transfer_of(9, seller.chain(), cents(3), 11).await;
+    let good = seller.serve(&good, cents(3)).await;
+    let ended = seller.ended(good).await;
+    assert!(matches!(ended, PaymentState::Final { .. }), "{ended:?}");
+    assert_eq!(seller.facilitator.earned(), cents(3));
+}
+
+#[tokio::test]
+async fn a_settlement_among_many_transfers_of_its_payer_is_found() {
+    let seller = Seller::open(Manner::Silent).await;
+    let signed = permit2_exact(seller.chain(), cents(3), 300).await;
+    let id = seller.serve(&signed, cents(3)).await;
+    let Authorization::Exact(Exact::Permit2(permit)) = &signed else {
+        unreachable!()
+    };
+    let send = async |account: usize, nonce, price, call: tollgate_bsc::Call| {
+        let transaction = call.into_transaction(ChainId::DEV, nonce, price);
+        let signature = wallet(account)
+            .sign_hash_sync(&transaction.signing_hash())
+            .unwrap();
+        let raw = transaction.into_raw(&signature).raw;
+        let sent = seller.facilitator.reader.submit(&raw).await;
+        assert_eq!(sent, tollgate_bsc::Submission::Accepted);
+    };
+    // All in one block, the settlement first.
+    let settle = tollgate_bsc::exact_settle(permit);
+    send(3, 0, 1_000_000_000, settle).await;
+    let transfer = IErc20::transferCall {
+        to: SELLER,
+        value: cents(3).get(),
+    };
+    for nonce in 0..150 {
+        let call = tollgate_bsc::Call {
+            to: USD1,
+            input: transfer.abi_encode().into(),
+            gas_limit: 100_000,
+        };
+        send(PAYER, nonce, 50_000_000, call).await;
+    }
+    let ended = seller.ended(id).await;
+    assert!(matches!(ended, PaymentState::Final { .. }), "{ended:?}");
+    assert_eq!(seller.facilitator.earned(), cents(3 * 151));
 }

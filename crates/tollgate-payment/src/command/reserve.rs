@@ -292,7 +292,8 @@ impl Reserve {
     }
 
     fn fresh(&self, at: Timestamp, now: Timestamp) -> bool {
-        now.since(at) <= self.credit.view_age
+        // Not one of a clock that was ahead: it may be of any age.
+        at <= now.plus(self.credit.view_age) && now.since(at) <= self.credit.view_age
     }
 
     /// Takes the chain's word on the spender; returns the counter's generation.
