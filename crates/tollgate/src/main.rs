@@ -28,6 +28,7 @@ mod store;
 use std::{io::IsTerminal, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::{filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Pay-per-request AI inference: every request carries its own x402 payment, settled on BNB Smart Chain.
 ///
@@ -136,5 +137,13 @@ fn log(filter: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
-        .try_init()
+        .finish()
+        .with(filter_fn(|event| !tells_all(event.target(), event.level())))
+        .try_init()?;
+    Ok(())
+}
+
+/// Whether a library writes there whole requests to nodes, with the signatures of payments that are not settled yet.
+fn tells_all(target: &str, level: &tracing::Level) -> bool {
+    *level == tracing::Level::TRACE && target.starts_with("alloy_")
 }
