@@ -2,13 +2,17 @@
 //! `cargo xtask postgres -- cargo test -p tollgate --test postgres -- --ignored`.
 #![cfg(unix)]
 
+mod model;
+mod none;
+
 use std::{
+    collections::BTreeMap,
     hash::{BuildHasher, RandomState},
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader},
     net::TcpListener,
     process::{Child, Command, Stdio},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -23,10 +27,11 @@ use tollgate_devchain::{BlockTime, DEV_ACCOUNTS, DEV_SETTLER, DevChain, Developm
 use tollgate_eip712::{
     AllowanceTerms, LocalWallet, OnceTerms, TokenDomain, sign_allowance, sign_once,
 };
-use tollgate_ledger::{PostgresConfig, PostgresError, PostgresStore, Status, Store};
+use tollgate_ledger::{PostgresConfig, PostgresError, PostgresStore, RowKind, Status, Store};
+use tollgate_payment::{PaymentRow, PaymentState, Row};
 use tollgate_x402::{
-    Address, Amount, Authorization, B256, ChainId, Limits, PaymentPayload, PaymentRequired,
-    Timestamp, U256, canonical, header,
+    Address, Amount, Authorization, B256, ChainId, Limits, PaymentId, PaymentPayload,
+    PaymentRequired, Timestamp, U256, canonical, header,
 };
 
 const LEDGER_ID: B256 = B256::repeat_byte(0x42);
@@ -72,7 +77,7 @@ impl World {
         let chain = Chain::connect(ChainConfig::new(ChainId::DEV, [rpc.clone()]))
             .await
             .unwrap();
-        let (model, model_url) = model();
+        let (model, model_url) = model::model();
         Self {
             _chain: devchain,
             chain,
@@ -114,7 +119,7 @@ id = "{LEDGER_ID}"
 [ledger.postgres]
 url = "$DATABASE"
 schema = "{}"
-gateways = 2
+gateways = 8
 [[upstream]]
 name = "model"
 url = "{}/v1"
@@ -193,6 +198,22 @@ max_output_tokens = 256
             .concat()
     }
 
+    async fn payments(&self) -> Vec<PaymentRow> {
+        let store = self.store().await;
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.scan(RowKind::Payment, after, 100).await.unwrap();
+            let Some(last) = page.last() else {
+                return all;
+            };
+            after = Some(last.key());
+            all.extend(page.into_iter().filter_map(|row| match row {
+                Row::Payment(row) => Some(row),
+                _ => None,
+            }));
+        }
+    }
+
     /// Every charge is final, the books balance, and the chain has moved what they say, to the unit.
     async fn settled(&self, before: Amount) -> (u64, Amount) {
         let store = self.store().await;
@@ -259,74 +280,6 @@ impl Gateway {
     }
 }
 
-/// A model server that counts what it is asked.
-fn model() -> (Arc<AtomicUsize>, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&asked);
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let count = Arc::clone(&count);
-            std::thread::spawn(move || answer(stream, &count));
-        }
-    });
-    (asked, url)
-}
-
-fn answer(mut stream: std::net::TcpStream, count: &AtomicUsize) {
-    let mut text = Vec::new();
-    let mut part = [0; 4096];
-    loop {
-        let Ok(length @ 1..) = stream.read(&mut part) else {
-            return;
-        };
-        text.extend_from_slice(&part[..length]);
-        let words = String::from_utf8_lossy(&text).to_ascii_lowercase();
-        let Some((head, body)) = words.split_once("\r\n\r\n") else {
-            continue;
-        };
-        let expected = head
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length: "))
-            .map_or(0, |length| length.trim().parse().unwrap());
-        if body.len() >= expected {
-            break;
-        }
-    }
-    count.fetch_add(1, Ordering::SeqCst);
-    let chunk = |delta: Value, reason: Value, usage: Value| {
-        let data = json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
-            "choices": [{"index": 0, "delta": delta, "finish_reason": reason}], "usage": usage});
-        format!("data: {data}\n\n")
-    };
-    let events = [
-        chunk(
-            json!({"role": "assistant", "content": "Once upon a time "}),
-            Value::Null,
-            Value::Null,
-        ),
-        chunk(
-            json!({"content": "there was a ledger."}),
-            Value::Null,
-            Value::Null,
-        ),
-        chunk(
-            json!({}),
-            json!("stop"),
-            json!({"prompt_tokens": 20, "completion_tokens": 40, "total_tokens": 60}),
-        ),
-        "data: [DONE]\n\n".to_owned(),
-    ];
-    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
-    let _ = stream.write_all(head.as_bytes());
-    for event in events {
-        let _ = stream.write_all(event.as_bytes());
-        let _ = stream.flush();
-        std::thread::yield_now();
-    }
-}
-
 fn question() -> Value {
     json!({"messages": [{"role": "user", "content": "Tell me a story"}]})
 }
@@ -342,12 +295,13 @@ async fn offer(http: &reqwest::Client, api: &str) -> Option<PaymentRequired> {
     PaymentRequired::from_response(Some(&head), &body, &Limits::DEFAULT).ok()
 }
 
-async fn pay(
+/// The status of an answer that came whole, and the payment and the charge that it tells of.
+async fn paid(
     http: &reqwest::Client,
     api: &str,
     offer: &PaymentRequired,
     signed: &Authorization,
-) -> Option<u16> {
+) -> Option<(u16, Option<(PaymentId, Amount)>)> {
     let payload = PaymentPayload::answering(offer, &offer.accepts[0], signed);
     let value = header::encode(payload.to_json().as_bytes());
     let answer = http
@@ -358,8 +312,22 @@ async fn pay(
         .await
         .ok()?;
     let status = answer.status().as_u16();
-    answer.bytes().await.ok()?;
-    Some(status)
+    let id = answer.headers().get("x-payment-id");
+    let id: Option<PaymentId> = id.map(|id| id.to_str().unwrap().parse().unwrap());
+    let text = answer.text().await.ok()?;
+    let charge = text
+        .split_once("\"realPriceWei\":\"")
+        .and_then(|(_, rest)| rest.split('"').next()?.parse().ok());
+    Some((status, id.zip(charge)))
+}
+
+async fn pay(
+    http: &reqwest::Client,
+    api: &str,
+    offer: &PaymentRequired,
+    signed: &Authorization,
+) -> Option<u16> {
+    Some(paid(http, api, offer, signed).await?.0)
 }
 
 fn wallet(number: usize) -> LocalWallet {
@@ -377,97 +345,183 @@ fn client() -> reqwest::Client {
         .unwrap()
 }
 
-/// One payer with one permit, who asks one gateway after the other.
+/// What one payer heard: the payments that it was answered whole, with what each was said to cost.
+#[derive(Default)]
+struct Heard {
+    told: BTreeMap<PaymentId, Amount>,
+    asked: u64,
+}
+
+/// One payer with one permit, who asks one gateway after the other, wherever they are now.
 async fn buy(
-    apis: [String; 2],
+    apis: Arc<Mutex<[String; 2]>>,
     number: usize,
     deadline: Timestamp,
     stop: Arc<AtomicBool>,
-) -> (u64, u64) {
+) -> Heard {
     let http = client();
-    let (mut served, mut asked) = (0, 0);
+    let mut heard = Heard::default();
     let mut signed = None;
+    let mut turn = 0;
     while !stop.load(Ordering::SeqCst) {
-        for api in &apis {
-            let Some(offer) = offer(&http, api).await else {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
+        turn += 1;
+        let api = apis.lock().unwrap()[turn % 2].clone();
+        let Some(offer) = offer(&http, &api).await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        if signed.is_none() {
+            let terms = AllowanceTerms {
+                spender: offer.accepts[0].pay_to,
+                value: offer.accepts[0].amount,
+                nonce: U256::ZERO,
+                deadline,
             };
-            if signed.is_none() {
-                let terms = AllowanceTerms {
-                    spender: offer.accepts[0].pay_to,
-                    value: offer.accepts[0].amount,
-                    nonce: U256::ZERO,
-                    deadline,
-                };
-                let permit = sign_allowance(&wallet(number), &domain(), &terms)
-                    .await
-                    .unwrap();
-                signed = Some(Authorization::Allowance(permit));
-            }
-            asked += 1;
-            let status = pay(&http, api, &offer, signed.as_ref().unwrap()).await;
-            served += u64::from(status == Some(200));
-            tokio::time::sleep(Duration::from_millis(120)).await;
+            let permit = sign_allowance(&wallet(number), &domain(), &terms)
+                .await
+                .unwrap();
+            signed = Some(Authorization::Allowance(permit));
+        }
+        heard.asked += 1;
+        if let Some((200, Some((id, charge)))) =
+            paid(&http, &api, &offer, signed.as_ref().unwrap()).await
+        {
+            let before = heard.told.insert(id, charge);
+            assert_eq!(before, None, "one payment for two requests: {id:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(120)).await;
+    }
+    heard
+}
+
+/// Numbers that a seed decides.
+struct Dice(u64);
+
+impl Dice {
+    /// Below a bound (SplitMix64).
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+
+    fn millis(&mut self, bound: u64) -> Duration {
+        Duration::from_millis(self.below(bound))
+    }
+}
+
+/// What is done to one of two gateways.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Blow {
+    Kill,
+    Pause,
+    /// For longer than its lease.
+    PauseLong,
+    KillPaused,
+}
+
+/// Three to five blows at random moments at random gateways; each seed has one of every kind that is short, and those
+/// that are odd a pause beyond the lease.
+async fn killed_and_paused(seed: u64) {
+    let mut dice = Dice(seed);
+    let mut blows = vec![Blow::Kill, Blow::Pause, Blow::KillPaused];
+    for _ in 0..dice.below(2) {
+        blows.push([Blow::Kill, Blow::Pause, Blow::KillPaused][dice.below(3) as usize]);
+    }
+    if seed % 2 == 1 {
+        blows.push(Blow::PauseLong);
+    }
+    for at in (1..blows.len()).rev() {
+        blows.swap(at, dice.below(at as u64 + 1) as usize);
+    }
+    let what = format!("seed {seed}: {blows:?}");
+
+    let world = World::new().await;
+    let before = world.received().await;
+    let mut gateways = [world.gateway("a"), world.gateway("b")];
+    for gateway in &mut gateways {
+        gateway.ready().await;
+    }
+    let apis = gateways.each_ref().map(|gateway| gateway.api.clone());
+    let apis = Arc::new(Mutex::new(apis));
+    let stop = Arc::new(AtomicBool::new(false));
+    let deadline = world.deadline().await;
+    let mut had = BTreeMap::new();
+    let mut payers = JoinSet::new();
+    for number in 1..=4 {
+        let payer = DEV_ACCOUNTS[number].address;
+        had.insert(payer, world.balance(payer).await);
+        let (apis, stop) = (Arc::clone(&apis), Arc::clone(&stop));
+        payers.spawn(buy(apis, number, deadline, stop));
+    }
+    for blow in &blows {
+        tokio::time::sleep(Duration::from_secs(1) + dice.millis(2_500)).await;
+        let which = dice.below(2) as usize;
+        let gateway = &mut gateways[which];
+        if *blow != Blow::Kill {
+            gateway.signal("-STOP");
+            let pause = match blow {
+                Blow::PauseLong => LEASE,
+                _ => dice.millis(5_000),
+            };
+            tokio::time::sleep(pause).await;
+        }
+        if matches!(blow, Blow::Kill | Blow::KillPaused) {
+            gateway.child.kill().unwrap();
+            gateway.child.wait().unwrap();
+            *gateway = world.gateway(["a", "b"][which]);
+            gateway.ready().await;
+            apis.lock().unwrap()[which] = gateway.api.clone();
+        } else {
+            gateway.signal("-CONT");
         }
     }
-    (served, asked)
+    tokio::time::sleep(Duration::from_secs(7)).await;
+
+    stop.store(true, Ordering::SeqCst);
+    let all = payers.join_all().await;
+    let (paid, charge) = world.settled(before).await;
+    let logs = world.logs();
+    let asked: u64 = all.iter().map(|one| one.asked).sum();
+    let told: BTreeMap<_, _> = all.into_iter().flat_map(|one| one.told).collect();
+    if blows.contains(&Blow::PauseLong) {
+        assert!(logs.contains("taken for dead"), "{what}\n{logs}");
+    }
+    assert!(told.len() > 10, "{what}: {told:?} of {asked}\n{logs}");
+    assert!(paid <= asked, "{what}: {asked} were asked for, {paid} paid");
+    let books = world.payments().await;
+    for (id, charge) in &told {
+        let Some(row) = books.iter().find(|row| row.keys.id == *id) else {
+            panic!("{what}: {id:?} is not in the books\n{logs}");
+        };
+        let is_final = matches!(row.state, PaymentState::Final { .. });
+        assert!(is_final, "{what}: {id:?} is {:?}\n{logs}", row.state);
+        assert_eq!(row.charge, *charge, "{what}: {id:?} is not what was told");
+    }
+    for (payer, had) in had {
+        let booked = books
+            .iter()
+            .filter(|row| row.keys.owner.owner == payer)
+            .fold(Amount::ZERO, |sum, row| sum.saturating_add(row.charge));
+        let moved = had.saturating_sub(world.balance(payer).await);
+        assert_eq!(
+            moved, booked,
+            "{what}: {payer} paid what is booked, to the unit"
+        );
+    }
+    let whole = told.len();
+    println!("{what}: {asked} asked, {whole} told their charge, {paid} final, {charge} units");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL: cargo xtask postgres"]
 async fn nothing_is_double_and_nothing_lost_while_gateways_are_killed_and_paused() {
-    let world = World::new().await;
-    let before = world.received().await;
-    let (mut a, mut b) = (world.gateway("a"), world.gateway("b"));
-    a.ready().await;
-    b.ready().await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let deadline = world.deadline().await;
-    let mut payers = JoinSet::new();
-    for number in 1..=4 {
-        let apis = [a.api.clone(), b.api.clone()];
-        payers.spawn(buy(apis, number, deadline, Arc::clone(&stop)));
+    let seeds = std::env::var("TOLLGATE_SEEDS").unwrap_or_else(|_| "1 2".to_owned());
+    for seed in seeds.split_whitespace() {
+        killed_and_paused(seed.parse().unwrap()).await;
     }
-    tokio::time::sleep(Duration::from_secs(2)).await;
-
-    // One sleeps for longer than its lease, and wakes up.
-    a.signal("-STOP");
-    tokio::time::sleep(LEASE).await;
-    a.signal("-CONT");
-    tokio::time::sleep(Duration::from_secs(7)).await;
-
-    // The other is killed in the middle of its work, and another takes its place.
-    b.child.kill().unwrap();
-    b.child.wait().unwrap();
-    drop(b);
-    let mut anew = world.gateway("b");
-    anew.ready().await;
-    // For a moment and shorter than its lease.
-    anew.signal("-STOP");
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    anew.signal("-CONT");
-    tokio::time::sleep(Duration::from_secs(3)).await;
-
-    stop.store(true, Ordering::SeqCst);
-    let (mut served, mut asked) = (0, 0);
-    for (some, of) in payers.join_all().await {
-        served += some;
-        asked += of;
-    }
-    let (paid, charge) = world.settled(before).await;
-    let logs = world.logs();
-    assert!(
-        logs.contains("taken for dead"),
-        "the paused one learned that it was dead\n{logs}"
-    );
-    assert!(served > 20, "{served} of {asked}\n{logs}");
-    assert!(
-        paid >= served,
-        "{served} answers were whole, and {paid} are paid"
-    );
-    assert!(paid <= asked, "{asked} were asked for, and {paid} are paid");
-    println!("{asked} asked, {served} answered whole, {paid} final, {charge} atomic units");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
