@@ -19,11 +19,14 @@ struct World {
     rows: Rows,
     ids: u128,
     now: Timestamp,
+    /// Through whom the payer pays.
+    spender: Option<Address>,
 }
 
 impl World {
     fn new() -> Self {
         Self {
+            spender: None,
             rows: Rows::default(),
             ids: 0,
             now: Timestamp(1_000_000),
@@ -59,7 +62,7 @@ impl World {
                 token: TOKEN,
                 owner: OWNER,
             },
-            spender: None,
+            spender: self.spender,
             authorization: AuthorizationKey::Claim {
                 chain: ChainId::DEV,
                 verifying: TOKEN,
@@ -172,6 +175,38 @@ fn a_reading_from_before_the_newest_final_settlement_counts_for_nothing() {
     let late = world.read(15, 1_000);
     assert_eq!(world.ask(late).unwrap_err(), Refusal::FundsNeeded);
     world.ask(world.read(20, 940)).unwrap();
+}
+
+#[test]
+fn what_a_spender_may_take_is_not_believed_from_before_the_newest_final_settlement() {
+    let mut world = World::new();
+    let permit2 = Some(SELLER);
+    let approved = |funds: Option<Funds>, allowance: u64| {
+        funds.map(|funds| Funds {
+            spender: SpenderFunds::Seen {
+                allowance: Amount::from(allowance),
+            },
+            ..funds
+        })
+    };
+    world.spender = permit2;
+    let funds = approved(world.read(10, 1_000), 100);
+    let (first, _) = world.ask(funds).unwrap();
+    world.settle(first, 20);
+    world.now = world.now.plus(10);
+    // Another of its payments, which Permit2 has no part in, shows the balance of now.
+    world.spender = None;
+    world.ask(world.read(20, 940)).unwrap();
+    // A node that lags shows the approval as it was before the settlement.
+    world.spender = permit2;
+    let late = approved(world.read(15, 1_000), 100);
+    assert_eq!(world.ask(late).unwrap_err(), Refusal::FundsNeeded);
+    let funds = approved(world.read(20, 940), 40);
+    let refused = world.ask(funds).unwrap_err();
+    assert!(
+        matches!(refused, Refusal::Insufficient { available, .. } if available == Amount::from(40u64)),
+        "{refused:?}"
+    );
 }
 
 #[test]

@@ -18,6 +18,9 @@ const ADMIN: &str = "0x23618e81E3f5cdF7f54C3d65f7FBc0aBf5B21E8f";
 /// Development account 9, where the Settler's money ends.
 pub(crate) const TREASURY: &str = "0xa0Ee7A142d267C1f36714E4a8F75612F20a79720";
 
+/// So many blocks a history begins with.
+const FRESH: u64 = 20;
+
 /// An anvil with our contracts.
 pub(crate) struct Anvil {
     pub(crate) url: String,
@@ -70,11 +73,14 @@ impl Anvil {
         }
         *base = Some(self.rpc("evm_snapshot", json!([]))?);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-        self.rpc("evm_setTime", json!([now.as_secs()]))?;
         self.automine(false)?;
-        // Anvil forgets the state of the oldest blocks that it ever made, so after many histories it no longer has that
-        // of the blocks before the snapshot, which are the safe and the finalized ones until there are newer.
-        self.mine(4)
+        // Anvil forgets the state of the oldest blocks that it ever made: after many histories that of the blocks before the
+        // snapshot. Nobody looks further back than at these, which are new.
+        let before = now.as_secs().saturating_sub(FRESH);
+        self.rpc("evm_setTime", json!([before]))?;
+        self.mine(FRESH)?;
+        self.rpc("evm_setTime", json!([now.as_secs()]))?;
+        Ok(())
     }
 
     /// Whether a transaction gets a block of its own as soon as it is there.

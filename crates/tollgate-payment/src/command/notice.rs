@@ -81,10 +81,6 @@ impl Command for Notice {
 impl OwnerRow {
     /// Takes the chain's word on the balance, unless something newer is known. Whether it was taken.
     pub(super) fn learn(&mut self, funds: &Funds) -> bool {
-        // What is final is not held any more: a reading from before it would show that money once more.
-        if self.settled.is_some_and(|last| last.block > funds.block) {
-            return false;
-        }
         View::learn(&mut self.view, funds.balance, funds, self.settled)
     }
 }
@@ -97,6 +93,11 @@ impl View {
         funds: &Funds,
         settled: Option<Settled>,
     ) -> bool {
+        // What is final is not held any more: a reading from before it would show that money once more, of the balance and of
+        // what a spender may take of it.
+        if settled.is_some_and(|last| last.block > funds.block) {
+            return false;
+        }
         if known.is_some_and(|view| view.block > funds.block) {
             return false;
         }
