@@ -21,7 +21,7 @@ pub enum StartError {
     },
     /// A signature for this chain would be worth money on the real one.
     #[error(
-        "chain id {0} belongs to a real network: signatures made here would be valid there; use 31337, or allow it explicitly with `allow_real_chain_id`"
+        "chain id {0} may be a real network's, and signatures made here would be valid there; use 31337, or allow it explicitly with `allow_real_chain_id`"
     )]
     RealChainId(u64),
     /// The chain id of a real network together with keys that everybody has.

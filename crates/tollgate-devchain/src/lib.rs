@@ -19,7 +19,9 @@ mod rpc;
 mod state;
 
 pub use accounts::{DEV_ACCOUNTS, DEV_MNEMONIC, DevAccount, dev_accounts, is_dev_account};
-pub use builder::{BlockTime, Builder, DEFAULT_BLOCK_TIME, DEFAULT_CHAIN_ID};
+pub use builder::{
+    BlockTime, Builder, DEFAULT_BLOCK_TIME, DEFAULT_CHAIN_ID, is_development_chain_id,
+};
 pub use chain::{FEE_RECIPIENT, Orphans};
 pub use clock::START_TIME;
 pub use devchain::DevChain;

@@ -15,8 +15,8 @@ use tollgate_x402::ChainId;
 /// Ask a gateway a question, and pay for the answer.
 ///
 /// The key of the paying account comes from an environment variable, never from the command line. Nothing is signed
-/// above --max-usd for one request, and nothing above --max-sign-usd in all: an allowance is signed once and serves
-/// many requests.
+/// if the request could cost more than --max-usd, and nothing above --max-sign-usd: a seller may ask for an allowance that is
+/// larger than one request costs, and takes of it what was used. Each run signs anew.
 #[derive(clap::Args)]
 pub(crate) struct Chat {
     /// What to ask; "-" reads standard input

@@ -6,7 +6,9 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use anyhow::Context;
 use tempfile::TempDir;
 use tollgate_contracts::tokens::USD1;
-use tollgate_devchain::{BlockTime, DEV_ACCOUNTS, DEV_SETTLER, DevChain, Development, Genesis};
+use tollgate_devchain::{
+    BlockTime, DEV_ACCOUNTS, DEV_SETTLER, DevChain, Development, Genesis, is_development_chain_id,
+};
 use tollgate_eip712::LocalWallet;
 use tollgate_x402::{Address, B256, ChainId};
 
@@ -37,7 +39,7 @@ pub(crate) struct DevWorld {
 /// How a development world is to be.
 #[derive(Debug, Clone)]
 pub(crate) struct DevOptions {
-    /// The chain id. With the id of a real chain, keys and payee are made for this run.
+    /// The chain id. With another than 31337, which may be a real network's, keys and payee are made for this run.
     pub(crate) chain_id: u64,
     pub(crate) rpc_listen: SocketAddr,
     pub(crate) block_time: Duration,
@@ -46,7 +48,7 @@ pub(crate) struct DevOptions {
 impl DevWorld {
     /// Starts the chain.
     pub(crate) async fn start(options: &DevOptions) -> anyhow::Result<Self> {
-        let real = [1, 56, 97, 8453].contains(&options.chain_id);
+        let real = !is_development_chain_id(options.chain_id);
         // What is signed on a chain of a real id is good there too. So its accounts have keys that nobody knows, and
         // the payee is an address that nobody can own.
         let keys: Vec<B256> = if real {
@@ -220,7 +222,7 @@ impl DevWorld {
                 self.wallet(number)?.address()
             )?;
         }
-        if self.chain_id == ChainId(31337) {
+        if is_development_chain_id(self.chain_id.0) {
             writeln!(
                 text,
                 "These keys are known to everybody: never send them anything of value."
@@ -228,7 +230,7 @@ impl DevWorld {
         } else {
             writeln!(
                 text,
-                "These keys were made for this run. What they sign is good on the real chain {} too.",
+                "These keys were made for this run. What they sign is good on the real network of chain id {} too.",
                 self.chain_id
             )?;
         }

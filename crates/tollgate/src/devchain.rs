@@ -15,7 +15,8 @@ pub(crate) struct Devchain {
     /// Where JSON-RPC is served
     #[arg(long, default_value = "127.0.0.1:8545", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
-    /// The chain id. With the id of a real chain (56, 97) all keys are made for this run: what they sign is good there too
+    /// The chain id. With another than 31337, which may be a real network's, all keys are made for this run: what they sign
+    /// may be good there too
     #[arg(long, default_value_t = 31337, value_name = "ID")]
     chain_id: u64,
     /// The time between blocks, in milliseconds

@@ -21,9 +21,9 @@ pub(crate) struct Keys {
     command: Command,
 }
 
+// What each is for stands with its own type.
 #[derive(Subcommand)]
 enum Command {
-    /// Walk through the change of the operator's key: what is done, and what is next. It signs and sends nothing
     Rotate(Rotate),
 }
 

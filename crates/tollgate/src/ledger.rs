@@ -20,17 +20,13 @@ pub(crate) struct Ledger {
     command: Command,
 }
 
+// What each is for stands with its own type.
 #[derive(Subcommand)]
 enum Command {
-    /// Recompute everything that must hold; with --chain, hold the books against the chain
     Audit(audit::Audit),
-    /// Print the double-entry book as CSV or JSON
     Export(export::Export),
-    /// Say what is not progressing, why, and what to do
     Stuck(stuck::Stuck),
-    /// Learn from the chain what the ledger missed, after an old backup was restored. Sends nothing
     Reconcile(reconcile::Reconcile),
-    /// Copy the ledger as it is now into a new file, also while a gateway has it open
     Backup(backup::Backup),
 }
 

@@ -52,27 +52,18 @@ struct Cli {
     log: String,
 }
 
+// What each is for stands with its own type: a text here would hide all but the first line of it.
 #[derive(Subcommand)]
 enum Command {
-    /// Show a paid, streamed answer from the first 402 to the final settlement, on a chain inside this program
     Demo(demo::Demo),
-    /// Run a gateway: sell a model server's answers, or with --dev the echo engine over a chain inside this program
     Serve(serve::Serve),
-    /// Ask a gateway a question, and pay for the answer
     Chat(chat::Chat),
-    /// Run a facilitator: verify other sellers' x402 payments and settle them
     Facilitator(facilitator::Facilitator),
-    /// Run the development chain alone
     Devchain(devchain::Devchain),
-    /// Look at the books: audit, export, what is stuck; repair them after a restored backup
     Ledger(ledger::Ledger),
-    /// Look at a payer; block it, serve it again, or forgive what it owes
     Payer(payer::Payer),
-    /// Change the account that settles
     Keys(keys::Keys),
-    /// Deploy the contract that is paid
     Settler(settler::Settler),
-    /// Look at everything that money depends on: nodes, tokens, Settler, gas money, ledger
     Doctor(doctor::Doctor),
 }
 

@@ -29,15 +29,12 @@ pub(crate) struct Payer {
     command: Command,
 }
 
+// What each is for stands with its own type.
 #[derive(Subcommand)]
 enum Command {
-    /// Show what is known of a payer: credit, what it holds, owes and made unpayable, counters, last payments
     Show(Show),
-    /// Serve a payer no more. What it owes is settled as ever
     Block(Block),
-    /// Serve a blocked payer again
     Unblock(Unblock),
-    /// Ask no more for what a payer made unpayable, or book the transfer with which it paid that
     Forgive(Forgive),
 }
 

@@ -47,8 +47,15 @@ pub(crate) struct Serve {
         value_name = "ADDRESS:PORT"
     )]
     rpc_listen: SocketAddr,
-    /// With --dev: the chain id. With the id of a real chain (56, 97) all keys are made for this run
-    #[arg(long, requires = "dev", default_value_t = 31337, value_name = "ID")]
+    /// With --dev: the chain id, 31337 or 56. With 56, which is BSC's, all keys are made for this run: what they sign is
+    /// good there too
+    #[arg(
+        long,
+        requires = "dev",
+        default_value = "31337",
+        value_parser = chain_to_sell_on,
+        value_name = "ID"
+    )]
     chain_id: u64,
     /// Print one line of JSON when ready, instead of an explanation
     #[arg(long)]
@@ -122,6 +129,17 @@ fn hear(plan: &Plan, seller: &Seller) -> Option<crate::admin::Admin> {
     crate::admin::Admin::start(&plan.ledger.path, seller.store.clone())
         .inspect_err(|error| tracing::warn!(%error, "`tollgate payer` cannot change anything while this gateway runs"))
         .ok()
+}
+
+/// A chain id with a token that a gateway can ask for.
+fn chain_to_sell_on(id: &str) -> Result<u64, &'static str> {
+    match id {
+        "31337" => Ok(31337),
+        "56" => Ok(56),
+        _ => Err(
+            "a gateway knows the tokens of 31337 and 56 only; tollgate devchain takes other ids",
+        ),
+    }
 }
 
 /// Reads a configuration file.

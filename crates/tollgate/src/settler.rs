@@ -24,9 +24,9 @@ pub(crate) struct Settler {
     command: Command,
 }
 
+// What each is for stands with its own type.
 #[derive(Subcommand)]
 enum Command {
-    /// Deploy one: without --send it only says what would be deployed, where, and what it costs
     Deploy(Deploy),
 }
 

@@ -369,15 +369,81 @@ fn a_gateway_whose_chain_cannot_be_reached_says_so_and_sells_nothing() {
 
 #[test]
 fn help_teaches_every_command() {
-    for command in ["demo", "serve", "chat", "devchain"] {
-        let output = tollgate().args([command, "--help"]).output().unwrap();
+    // Of each what stands after the first line and before the flags.
+    let taught = [
+        ("demo", "held against the chain to the last atomic unit"),
+        ("serve", "SIGTERM and Ctrl-C end it gracefully"),
+        ("chat", "never from the command line"),
+        ("facilitator", "It holds nobody's money"),
+        ("devchain", "Nothing on it is worth anything"),
+        ("ledger", "All but `reconcile` read a copy"),
+        ("ledger audit", "Exit code 1 if anything is violated"),
+        ("ledger export", "an integer"),
+        ("ledger stuck", "Debts and blocks are told"),
+        ("ledger reconcile", "Stop the gateway first"),
+        ("ledger backup", "Never sell with a copy"),
+        ("payer", "--dry-run does it in a copy"),
+        ("payer show", "Show what is known of a payer"),
+        ("payer block", "What it owes is settled as ever"),
+        ("payer unblock", "is forgiven or paid"),
+        ("payer forgive", "from bad_debt to forgiven"),
+        ("keys", "Change the account that settles"),
+        ("keys rotate", "no key is asked for"),
+        ("settler", "The contract that is paid"),
+        ("settler deploy", "The contract is unaudited"),
+        ("doctor", "Nothing is sent or changed"),
+    ];
+    for (command, phrase) in taught {
+        let output = tollgate()
+            .args(command.split(' '))
+            .arg("--help")
+            .output()
+            .unwrap();
         assert!(output.status.success());
-        assert!(
-            stdout(&output).lines().count() > 10,
-            "{command}: {}",
-            stdout(&output)
-        );
+        let help = stdout(&output);
+        let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains(phrase), "{command}: {help}");
     }
     let overview = stdout(&tollgate().arg("--help").output().unwrap());
+    for (command, _) in taught {
+        let command = command.split(' ').next().unwrap();
+        assert!(overview.contains(&format!("\n  {command} ")), "{overview}");
+    }
     assert!(overview.contains("tollgate demo"), "{overview}");
+}
+
+#[test]
+fn nobody_knows_the_keys_of_a_development_chain_with_another_id_than_31337() {
+    const KNOWN: &str = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
+    for (id, known) in [("31337", true), ("56", false), ("137", false)] {
+        let mut chain = tollgate()
+            .args(["devchain", "--listen", "127.0.0.1:0", "--chain-id", id])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(chain.stdout.take().unwrap()).lines();
+        let mut said = String::new();
+        for line in lines.map_while(Result::ok) {
+            said.push_str(&line);
+            said.push('\n');
+            if line.starts_with("Stop it") {
+                break;
+            }
+        }
+        chain.kill().unwrap();
+        chain.wait().unwrap();
+        assert_eq!(said.contains(KNOWN), known, "{said}");
+        assert_eq!(said.contains("known to everybody"), known, "{said}");
+        assert_eq!(said.contains("made for this run"), !known, "{said}");
+    }
+    let refused = tollgate()
+        .args(["serve", "--dev", "--chain-id", "137"])
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    assert!(
+        stderr(&refused).contains("31337 and 56"),
+        "{}",
+        stderr(&refused)
+    );
 }

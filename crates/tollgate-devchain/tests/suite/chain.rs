@@ -311,18 +311,22 @@ fn an_interval_without_a_runtime_is_an_error() {
 
 #[test]
 fn a_real_chain_id_needs_leave_and_keys_of_its_own() {
-    let real = || {
-        DevChain::builder()
-            .chain_id(56)
-            .block_time(BlockTime::Manual)
-    };
-    assert!(matches!(real().start(), Err(StartError::RealChainId(56))));
-    assert!(matches!(
-        real().genesis(funded()).allow_real_chain_id().start(),
-        Err(StartError::WellKnownAccount { chain_id: 56, .. })
-    ));
-    let own = Genesis::empty().fund(PAYEE, U256::from(1));
-    real().genesis(own).allow_real_chain_id().start().unwrap();
+    // BSC, and networks that nobody has listed here: only 31337 is nobody's.
+    for id in [56, 1, 10, 137, 204, 42_161, 31_338] {
+        let real = || {
+            DevChain::builder()
+                .chain_id(id)
+                .block_time(BlockTime::Manual)
+        };
+        let refused = real().start();
+        assert!(matches!(refused, Err(StartError::RealChainId(of)) if of == id));
+        assert!(matches!(
+            real().genesis(funded()).allow_real_chain_id().start(),
+            Err(StartError::WellKnownAccount { chain_id, .. }) if chain_id == id
+        ));
+        let own = Genesis::empty().fund(PAYEE, U256::from(1));
+        real().genesis(own).allow_real_chain_id().start().unwrap();
+    }
 }
 
 #[tokio::test]
