@@ -58,10 +58,7 @@ impl<U> Catalogue<U> {
             if model.max_output_tokens == 0 {
                 return Err(ConfigError::NoOutput(model.name));
             }
-            let shortest = u64::from(input.base)
-                .saturating_add(u64::from(input.per_message))
-                .saturating_add(1);
-            if model.rates.worst_case(shortest, 1) > config.max_charge {
+            if model.rates.worst_case(shortest_request(), 1) > config.max_charge {
                 return Err(ConfigError::MaxCharge {
                     model: model.name,
                     max_charge: config.max_charge,
@@ -106,6 +103,15 @@ impl<U> Catalogue<U> {
     pub(crate) fn find(&self, name: &str) -> Option<&Arc<Model<U>>> {
         self.by_name.get(name)
     }
+}
+
+/// How many tokens the input of the shortest request may have: what it is offered for has to pay for these and for one of output.
+#[must_use]
+pub fn shortest_request() -> u64 {
+    let input = InputBound::default();
+    u64::from(input.base)
+        .saturating_add(u64::from(input.per_message))
+        .saturating_add(1)
 }
 
 fn request_limits(mut limits: RequestLimits, body: usize) -> RequestLimits {

@@ -33,6 +33,7 @@ mod tokens;
 pub mod upstream;
 
 pub use body::AnswerBody;
+pub use catalogue::shortest_request;
 pub use config::{ConfigError, GatewayConfig, Limits, ModelConfig};
 pub use gateway::{Gateway, GatewayBody, RouteFuture};
 pub use receipts::{Check, Receipts, ReceiptsError};

@@ -136,9 +136,9 @@ pub(crate) struct CreditSection {
     /// The most credit of any payer, in dollars.
     pub(crate) ceiling_usd: Spanned<String>,
     /// Requests in flight of a payer who has paid less than a dollar.
-    pub(crate) in_flight: u32,
+    pub(crate) in_flight: Spanned<u32>,
     /// Requests in flight of any other.
-    pub(crate) in_flight_proven: u32,
+    pub(crate) in_flight_proven: Spanned<u32>,
     /// The most that is unsettled above payers' own paid history, of all payers together, in dollars.
     pub(crate) exposure_usd: Spanned<String>,
 }
@@ -206,10 +206,10 @@ pub(crate) struct UpstreamSection {
     pub(crate) top_k: bool,
     /// Seconds to wait for the first token.
     #[serde(default = "first_token")]
-    pub(crate) first_token_timeout_seconds: u64,
+    pub(crate) first_token_timeout_seconds: Spanned<u64>,
     /// Seconds to wait for each further one.
     #[serde(default = "idle")]
-    pub(crate) idle_timeout_seconds: u64,
+    pub(crate) idle_timeout_seconds: Spanned<u64>,
 }
 
 /// `[[model]]`
@@ -220,7 +220,7 @@ pub(crate) struct ModelSection {
     pub(crate) name: Spanned<String>,
     /// Other names for it.
     #[serde(default)]
-    pub(crate) aliases: Vec<String>,
+    pub(crate) aliases: Vec<Spanned<String>>,
     /// The upstream that answers: the name of an `[[upstream]]`, or "echo".
     pub(crate) upstream: Spanned<String>,
     /// Its name at the upstream. Default: the name under which it is sold.
@@ -243,11 +243,11 @@ pub(crate) struct ModelSection {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LimitsSection {
     /// Bytes of a request's body.
-    pub(crate) body_bytes: usize,
+    pub(crate) body_bytes: Spanned<usize>,
     /// Seconds that streams may go on after SIGTERM.
     pub(crate) drain_seconds: u64,
     /// Connections at once.
-    pub(crate) connections: usize,
+    pub(crate) connections: Spanned<usize>,
     /// Connections at once of one address (of IPv6: of one /64); those above are closed. Default: no such bound, which is
     /// right behind a proxy, whose address all have.
     pub(crate) connections_per_address: Option<NonZeroUsize>,
@@ -291,14 +291,14 @@ fn offer_amount() -> Spanned<String> {
 fn max_timeout() -> Spanned<u64> {
     spanned(86_400)
 }
-const fn yes() -> bool {
+fn yes() -> bool {
     true
 }
-const fn first_token() -> u64 {
-    60
+fn first_token() -> Spanned<u64> {
+    spanned(60)
 }
-const fn idle() -> u64 {
-    60
+fn idle() -> Spanned<u64> {
+    spanned(60)
 }
 fn max_output() -> Spanned<u32> {
     spanned(2_048)
@@ -310,8 +310,8 @@ impl Default for CreditSection {
             floor_usd: spanned("0.10".to_owned()),
             factor: 1,
             ceiling_usd: spanned("10".to_owned()),
-            in_flight: 4,
-            in_flight_proven: 64,
+            in_flight: spanned(4),
+            in_flight_proven: spanned(64),
             exposure_usd: spanned("5".to_owned()),
         }
     }
@@ -343,9 +343,9 @@ impl Default for LedgerSection {
 impl Default for LimitsSection {
     fn default() -> Self {
         Self {
-            body_bytes: 4 * 1024 * 1024,
+            body_bytes: spanned(4 * 1024 * 1024),
             drain_seconds: 60,
-            connections: 4_096,
+            connections: spanned(4_096),
             connections_per_address: None,
             answer_bytes: spanned(262_144),
             answer_seconds: spanned(86_400),

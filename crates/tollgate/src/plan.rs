@@ -13,6 +13,7 @@ use crate::config::{ChainSection, Config, ConfigError, Source};
 
 mod answers;
 mod prices;
+mod selling;
 mod settling;
 mod shared;
 
@@ -233,15 +234,22 @@ impl Plan {
         let settling = Settling::of(&config.seller, source, environment)?;
         let tokens = tokens(&config, source, chain.id)?;
         let (upstreams, models) = (
-            upstreams(&config, source, environment)?,
-            models(&config, source)?,
+            selling::upstreams(&config, source, environment)?,
+            selling::models(&config, source, &tokens)?,
         );
         let public_url = config.public_url.get_ref();
-        if !(public_url.starts_with("https://") || public_url.starts_with("http://"))
-            || public_url.ends_with('/')
-        {
+        if !selling::is_base_url(public_url) || public_url.ends_with('/') {
             let message = "write the URL as clients use it, such as https://api.example.com, without a slash at the end";
             return Err(source.at("public_url", &config.public_url, message));
+        }
+        let limits = &config.limits;
+        if *limits.body_bytes.get_ref() == 0 {
+            let message = "above 0: every request has a body";
+            return Err(source.at("limits.body_bytes", &limits.body_bytes, message));
+        }
+        if *limits.connections.get_ref() == 0 {
+            let message = "above 0: nobody could connect";
+            return Err(source.at("limits.connections", &limits.connections, message));
         }
         Ok(Self {
             listen: config.listen.get_ref().parse().map_err(|_| {
@@ -262,9 +270,9 @@ impl Plan {
             ledger: ledger(&config.ledger, source)?,
             upstreams,
             models,
-            body_bytes: config.limits.body_bytes,
+            body_bytes: *limits.body_bytes.get_ref(),
             drain: Duration::from_secs(config.limits.drain_seconds),
-            connections: config.limits.connections,
+            connections: *limits.connections.get_ref(),
             connections_per_address: config.limits.connections_per_address,
             retention: answers::retention(&config.limits, source)?,
         })
@@ -414,12 +422,25 @@ pub(crate) fn tokens(
 
 pub(crate) fn credit(config: &Config, source: &Source) -> Result<CreditPlan, ConfigError> {
     let section = &config.credit;
+    for (key, in_flight) in [
+        ("credit.in_flight", &section.in_flight),
+        ("credit.in_flight_proven", &section.in_flight_proven),
+    ] {
+        if *in_flight.get_ref() == 0 {
+            return Err(source.at(key, in_flight, "above 0: nobody would be served"));
+        }
+    }
+    let amount = |value: &Spanned<String>| amount_from_dollars(value.get_ref(), 18).ok();
+    if amount(&section.floor_usd) > amount(&section.ceiling_usd) {
+        let message = "credit.ceiling_usd is below this: nobody can be lent more than the ceiling";
+        return Err(source.at("credit.floor_usd", &section.floor_usd, message));
+    }
     Ok(CreditPlan {
         floor: dollars(source, "credit.floor_usd", &section.floor_usd)?,
         factor: section.factor,
         ceiling: dollars(source, "credit.ceiling_usd", &section.ceiling_usd)?,
-        in_flight: section.in_flight,
-        in_flight_proven: section.in_flight_proven,
+        in_flight: *section.in_flight.get_ref(),
+        in_flight_proven: *section.in_flight_proven.get_ref(),
         exposure: dollars(source, "credit.exposure_usd", &section.exposure_usd)?,
     })
 }
@@ -480,105 +501,4 @@ fn sending(config: &Config, source: &Source) -> Result<SendingPlan, ConfigError>
         private_seconds: seconds,
         bnb_usd,
     })
-}
-
-fn upstreams(
-    config: &Config,
-    source: &Source,
-    environment: &BTreeMap<String, String>,
-) -> Result<Vec<UpstreamPlan>, ConfigError> {
-    let mut upstreams: Vec<UpstreamPlan> = Vec::new();
-    for section in &config.upstreams {
-        let name = section.name.get_ref();
-        if name == ECHO || upstreams.iter().any(|upstream| upstream.name == *name) {
-            return Err(source.at(
-                "upstream.name",
-                &section.name,
-                "this name is taken; choose another",
-            ));
-        }
-        if !section.url.get_ref().starts_with("http://")
-            && !section.url.get_ref().starts_with("https://")
-        {
-            return Err(source.at("upstream.url", &section.url, "an http:// or https:// URL"));
-        }
-        let key = match &section.api_key {
-            Some(key) => Some(Secret(source.secret(
-                "upstream.api_key",
-                key,
-                environment,
-            )?)),
-            None => None,
-        };
-        upstreams.push(UpstreamPlan {
-            name: name.clone(),
-            url: section.url.get_ref().trim_end_matches('/').to_owned(),
-            key,
-            top_k: section.top_k,
-            first_token: Duration::from_secs(section.first_token_timeout_seconds),
-            idle: Duration::from_secs(section.idle_timeout_seconds),
-        });
-    }
-    Ok(upstreams)
-}
-
-fn models(config: &Config, source: &Source) -> Result<Vec<ModelPlan>, ConfigError> {
-    let mut models: Vec<ModelPlan> = Vec::new();
-    for section in &config.models {
-        let known = |name: &str| {
-            name == ECHO
-                || config
-                    .upstreams
-                    .iter()
-                    .any(|upstream| upstream.name.get_ref() == name)
-        };
-        if !known(section.upstream.get_ref()) {
-            let message = "no [[upstream]] has this name (\"echo\" is the built-in engine)";
-            return Err(source.at("model.upstream", &section.upstream, message));
-        }
-        if models
-            .iter()
-            .any(|model| model.name == *section.name.get_ref())
-        {
-            return Err(source.at("model.name", &section.name, "this model is named twice"));
-        }
-        if *section.max_output_tokens.get_ref() == 0 {
-            return Err(source.at(
-                "model.max_output_tokens",
-                &section.max_output_tokens,
-                "above 0",
-            ));
-        }
-        let price = |key, value: &Spanned<String>| dollars(source, key, value);
-        let optional = |key, value: &Option<Spanned<String>>| {
-            value.as_ref().map(|value| price(key, value)).transpose()
-        };
-        let rates = DollarPrices {
-            input: price(
-                "model.input_usd_per_million",
-                &section.input_usd_per_million,
-            )?,
-            output: price(
-                "model.output_usd_per_million",
-                &section.output_usd_per_million,
-            )?,
-            cached_input: optional(
-                "model.cached_input_usd_per_million",
-                &section.cached_input_usd_per_million,
-            )?,
-            per_request: optional("model.per_request_usd", &section.per_request_usd)?,
-        };
-        models.push(ModelPlan {
-            name: section.name.get_ref().clone(),
-            aliases: section.aliases.clone(),
-            upstream: section.upstream.get_ref().clone(),
-            upstream_model: section.upstream_model.clone(),
-            rates,
-            max_output_tokens: *section.max_output_tokens.get_ref(),
-        });
-    }
-    if models.is_empty() {
-        return Err(source.error("model", &(0..0), "name at least one [[model]]"));
-    }
-    Ok(models)
 }

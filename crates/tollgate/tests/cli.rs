@@ -232,6 +232,7 @@ fn serve(directory: &Path, configuration: &str) -> Output {
         .args(["serve", "--config"])
         .arg(&file)
         .env("TEST_OPERATOR_KEY", STRANGER)
+        .env("TEST_BROKEN_KEY", "sk-1\n")
         .current_dir(directory)
         .output()
         .unwrap()
@@ -240,7 +241,7 @@ fn serve(directory: &Path, configuration: &str) -> Output {
 #[test]
 fn every_mistake_in_a_configuration_is_told_with_its_line_and_key() {
     let directory = tempfile::tempdir().unwrap();
-    let cases: [(&str, &str, &[&str]); 22] = [
+    let cases: [(&str, &str, &[&str]); 34] = [
         ("id = 56", "id = 57", &[":5:", "chain.id"]),
         (
             "public_url = \"https://api.example.com\"\n",
@@ -339,6 +340,66 @@ fn every_mistake_in_a_configuration_is_told_with_its_line_and_key() {
             "[seller.facilitator]\nurl = \"https://f.example\"\npay_to = \"0x209693Bc6afc0C5328bA36FaF03C514EF312287C\"\nkey = \"a key of mine\"\n",
             &[":12:", "seller.facilitator.key", "$NAME"],
         ),
+        (
+            "https://api.example.com",
+            "https://a b",
+            &[":2:", "public_url"],
+        ),
+        (
+            "upstream = \"echo\"",
+            "upstream = \"echo\"\naliases = [\"a\", \"a\"]",
+            &[":17:", "model.aliases", "\"a\""],
+        ),
+        (
+            "upstream = \"echo\"",
+            "upstream = \"echo\"\naliases = [\"tollgate/echo\"]",
+            &[":17:", "model.aliases"],
+        ),
+        (
+            "input_usd_per_million = \"5\"\noutput_usd_per_million = \"25\"",
+            "input_usd_per_million = \"0\"\noutput_usd_per_million = \"0\"",
+            &[":18:", "model.output_usd_per_million", "costs something"],
+        ),
+        (
+            "output_usd_per_million = \"25\"",
+            "output_usd_per_million = \"25\"\nper_request_usd = \"1\"",
+            &[":15:", "model.name", "token.amount_usd"],
+        ),
+        (
+            "\n[[model]]",
+            "\n[credit]\nin_flight = 0\n[[model]]",
+            &[":15:", "credit.in_flight"],
+        ),
+        (
+            "\n[[model]]",
+            "\n[credit]\nfloor_usd = \"11\"\n[[model]]",
+            &[":15:", "credit.floor_usd", "ceiling"],
+        ),
+        (
+            "\n[[model]]",
+            "\n[limits]\nbody_bytes = 0\n[[model]]",
+            &[":15:", "limits.body_bytes"],
+        ),
+        (
+            "\n[[model]]",
+            "\n[limits]\nconnections = 0\n[[model]]",
+            &[":15:", "limits.connections"],
+        ),
+        (
+            "\n[[model]]",
+            "\n[[upstream]]\nname = \"a\"\nurl = \"http://\"\n[[model]]",
+            &[":16:", "upstream.url"],
+        ),
+        (
+            "\n[[model]]",
+            "\n[[upstream]]\nname = \"a\"\nurl = \"http://a\"\nidle_timeout_seconds = 0\n[[model]]",
+            &[":17:", "upstream.idle_timeout_seconds"],
+        ),
+        (
+            "\n[[model]]",
+            "\n[[upstream]]\nname = \"a\"\nurl = \"http://a\"\napi_key = \"$TEST_BROKEN_KEY\"\n[[model]]",
+            &[":17:", "upstream.api_key", "line's end"],
+        ),
     ];
     for (from, to, parts) in cases {
         assert!(GOOD.contains(from), "{from}");
@@ -353,6 +414,11 @@ fn every_mistake_in_a_configuration_is_told_with_its_line_and_key() {
         }
         assert!(!told.contains(&STRANGER[2..]), "a key was shown");
     }
+    let made: Vec<_> = std::fs::read_dir(directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(made, ["tollgate.toml"], "nothing is opened before");
 }
 
 #[test]
