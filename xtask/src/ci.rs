@@ -78,6 +78,8 @@ const STEPS: &[Step] = &[
         "cargo xtask anvil -- cargo test --workspace --all-features --test attacks",
     ),
     Step::new("contracts", "cargo xtask contracts --check"),
+    // our own tests of the proxies and the Settler, over the Permit2 that is on BSC
+    Step::new("permit2", "cargo xtask contracts --permit2"),
     Step::new("conformance", "cargo xtask conformance --as-tested"),
     Step::new("crash", "cargo xtask crash --as-tested"),
     Step::new("fuzz", "cargo xtask fuzz --seconds 20"),
@@ -180,7 +182,8 @@ pub(crate) fn check_tools() -> anyhow::Result<()> {
             .output()
             .with_context(|| format!("missing: {what}"))?;
     }
-    npm::check_node()
+    npm::check_node()?;
+    crate::postgres::check()
 }
 
 fn time(elapsed: Duration) -> String {

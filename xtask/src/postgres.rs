@@ -174,6 +174,11 @@ fn command(program: &Path, account: Option<(u32, u32)>) -> Command {
     command
 }
 
+/// Makes sure that one can be started, so that a lack is told before half an hour of tests.
+pub(crate) fn check() -> anyhow::Result<()> {
+    programs().map(drop)
+}
+
 /// Where initdb, postgres and pg_isready are; installs Debian's package where it may.
 fn programs() -> anyhow::Result<PathBuf> {
     if let Some(found) = find() {

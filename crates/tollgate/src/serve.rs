@@ -91,10 +91,11 @@ impl Serve {
         listener: TcpListener,
         world: Option<DevWorld>,
     ) -> anyhow::Result<ExitCode> {
+        let listen = listener.local_addr()?;
         let seller = Seller::open(&plan).await?;
         let stop = shutdown();
         if self.json {
-            say!("{}", ready_line(&plan, &seller, world.as_ref()));
+            say!("{}", ready_line(&plan, listen, &seller, world.as_ref()));
         } else {
             introduce(&plan, &seller, world.as_ref())?;
         }
@@ -161,9 +162,16 @@ pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-fn ready_line(plan: &Plan, seller: &Seller, world: Option<&DevWorld>) -> String {
+fn ready_line(
+    plan: &Plan,
+    listen: SocketAddr,
+    seller: &Seller,
+    world: Option<&DevWorld>,
+) -> String {
     serde_json::json!({
         "gateway": plan.public_url,
+        // Where it listens, with the port that was taken.
+        "listen": listen.to_string(),
         // A configured node's URL may hold a key.
         "rpc": world.map(DevWorld::rpc_url),
         "chainId": plan.chain.id.0,

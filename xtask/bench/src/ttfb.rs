@@ -79,7 +79,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Vec<Row>> {
         "requests",
     ));
     let reads = calls.get("eth_call").copied().unwrap_or_default();
-    let what = "of them payer reads (eth_call): a view is good for 3 s";
+    let what = "of them eth_call: reads of payers, and rehearsals of settlements";
     let total: u64 = calls.values().sum();
     rows.push(Row::new(
         BENCH,
