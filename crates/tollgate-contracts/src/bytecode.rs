@@ -83,14 +83,6 @@ contract! {
 }
 
 /// Where the string of this key begins and ends in the artifact.
-#[cfg_attr(
-    not(test),
-    expect(
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects,
-        reason = "it runs while the crate is compiled: what goes wrong there is an error of the build"
-    )
-)]
 const fn find(artifact: &str, key: &str) -> (usize, usize) {
     let (text, key) = (artifact.as_bytes(), key.as_bytes());
     let mut at = 0;

@@ -13,6 +13,15 @@
 
 pub mod abi;
 pub mod addresses;
+#[cfg_attr(
+    not(test),
+    expect(
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        reason = "it is evaluated while the crate is compiled: what goes wrong there is an error of the build"
+    )
+)]
 pub mod bytecode;
 pub mod lens;
 pub mod settler;

@@ -514,10 +514,7 @@ async fn killed_and_paused(seed: u64) {
     let lost = books
         .iter()
         .find(|row| matches!(row.state, PaymentState::Lost { .. }));
-    assert!(
-        lost.is_none(),
-        "{what}: {lost:?} of {paid} for {charge}\n{logs}"
-    );
+    assert_eq!(lost, None, "{what}: {paid} for {charge}\n{logs}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

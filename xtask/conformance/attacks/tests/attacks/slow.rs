@@ -152,6 +152,9 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// What it is, what a slow peer begins with, and what it says now and then.
+type Attack = (&'static str, Vec<u8>, Option<Vec<u8>>);
+
 /// RELIABILITY 72, over HTTP/2: silence after the preface, a head whose end never comes, a head that comes byte by
 /// byte, pings without a request, and a body that never comes or comes byte by byte. All are closed after the limit,
 /// however lively they are, and others are answered meanwhile. Lost: 0, with no call of the node and no write.
@@ -176,7 +179,7 @@ async fn slow_ones_over_http2_keep_nobody_out_and_are_cut() {
     let head = b"\x83\x86\x44\x08/x402/v1\x41\x01a";
     let begin = |frames: &[Vec<u8>]| [preface.clone(), frames.concat()].concat();
     let ping = frame(PING, 0, 0, &[7; 8]);
-    let slow: [(&str, Vec<u8>, Option<Vec<u8>>); 7] = [
+    let slow: [Attack; 7] = [
         ("silence", begin(&[]), None),
         (
             "half a head",
