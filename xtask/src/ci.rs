@@ -149,12 +149,13 @@ impl Step {
     }
 }
 
+/// The names of all steps, in their order.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    STEPS.iter().map(|step| step.name)
+}
+
 fn step_names() -> clap::builder::PossibleValuesParser {
-    STEPS
-        .iter()
-        .map(|step| step.name)
-        .collect::<Vec<_>>()
-        .into()
+    names().collect::<Vec<_>>().into()
 }
 
 /// What the machine must bring: everything else is installed from lock files.

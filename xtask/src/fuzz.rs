@@ -79,7 +79,7 @@ impl Fuzz {
 }
 
 /// The targets are the files of `fuzz/fuzz_targets`.
-fn targets() -> anyhow::Result<Vec<String>> {
+pub(crate) fn targets() -> anyhow::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(root().join("fuzz/fuzz_targets"))? {
         let path = entry?.path();

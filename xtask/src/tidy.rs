@@ -41,6 +41,7 @@ const RULES: &[Rule] = &[
     ("one-table", crates::dependencies_come_from_the_workspace),
     ("pure-source", source::pure_source),
     ("no-float", source::no_float_near_money),
+    ("money", source::money_denies_panics),
     ("no-allow", source::no_allow),
     ("no-print", source::no_print_in_libraries),
     ("length", source::files_are_short),
@@ -49,6 +50,7 @@ const RULES: &[Rule] = &[
     ("links", files::links_lead_somewhere),
     ("top", files::top_level_is_small),
     ("promises", promises::named_tests_exist),
+    ("counts", promises::counts_are_true),
 ];
 
 /// What the rules look at.

@@ -9,7 +9,7 @@ pub(super) struct Room {
     pub(super) may_use: &'static [&'static str],
     /// Bytes, values and a given `now` in, values out: no runtime, no clock, no socket, no file, no chance.
     pub(super) pure: bool,
-    /// It computes with amounts: no floats.
+    /// It computes with amounts: no floats, and nothing that panics or overflows.
     pub(super) money: bool,
 }
 

@@ -76,6 +76,55 @@ pub(super) fn no_float_near_money(repo: &Repo) -> anyhow::Result<Vec<Finding>> {
     ))
 }
 
+/// What may end a process or lose a number, which crates that hold money deny to themselves.
+const DENIED: &[&str] = &[
+    "unwrap_used",
+    "expect_used",
+    "panic",
+    "indexing_slicing",
+    "as_conversions",
+    "arithmetic_side_effects",
+];
+
+/// Crates that hold money neither panic nor overflow, and the compiler is told so.
+pub(super) fn money_denies_panics(repo: &Repo) -> anyhow::Result<Vec<Finding>> {
+    Ok(HOUSE
+        .iter()
+        .filter(|room| room.money)
+        .flat_map(|room| {
+            let root = format!("crates/{}/src/lib.rs", room.name);
+            repo.rust().filter(move |file| file.path == root)
+        })
+        .filter_map(undenied)
+        .collect())
+}
+
+fn undenied(file: &File) -> Option<Finding> {
+    let code: String = file.text.split_whitespace().collect();
+    let denied = code
+        .split_once("#![cfg_attr(not(test),deny(")
+        .and_then(|(_, rest)| rest.split_once("))]"))
+        .map_or("", |(lints, _)| lints);
+    let left = DENIED
+        .iter()
+        .filter(|lint| {
+            !denied
+                .split(',')
+                .any(|one| one == format!("clippy::{lint}"))
+        })
+        .copied()
+        .collect::<Vec<_>>();
+    (!left.is_empty()).then(|| {
+        Finding::new(
+            &file.path,
+            format!(
+                "holds money and does not deny {}: put `#![cfg_attr(not(test), deny(clippy::…))]` at its top, as the other crates have it",
+                left.join(", ")
+            ),
+        )
+    })
+}
+
 /// An exception is `#[expect(…, reason = "…")]`: it says why, and ends when its cause does.
 pub(super) fn no_allow(repo: &Repo) -> anyhow::Result<Vec<Finding>> {
     let forbidden = [
@@ -251,6 +300,23 @@ mod tests {
             |word| format!("no {word}"),
         );
         assert_eq!(found[0].to_string(), "crates/a/src/lib.rs:2: no f()");
+    }
+
+    #[test]
+    fn a_lint_that_a_money_crate_does_not_deny_is_named() {
+        let all = DENIED
+            .iter()
+            .map(|lint| format!("clippy::{lint}"))
+            .collect::<Vec<_>>()
+            .join(",\n        ");
+        let whole =
+            format!("#![cfg_attr(\n    not(test),\n    deny(\n        {all}\n    )\n)]\nmod a;");
+        assert_eq!(undenied(&file("crates/a/src/lib.rs", &whole)), None);
+        let part = whole.replace("clippy::panic,", "");
+        let found = undenied(&file("crates/a/src/lib.rs", &part)).unwrap();
+        assert!(found.text.contains("does not deny panic:"), "{found}");
+        let found = undenied(&file("crates/a/src/lib.rs", "mod a;")).unwrap();
+        assert!(found.text.contains("arithmetic_side_effects"), "{found}");
     }
 
     #[test]
