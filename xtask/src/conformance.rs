@@ -3,6 +3,7 @@
 //! Each cell of the matrix is one gateway with a fresh ledger over a fresh chain, and one Node.js program that drives
 //! a published client as its documentation shows, at the version that its lock file names.
 
+mod book;
 mod cell;
 mod chain;
 mod facilitator;
@@ -126,7 +127,7 @@ fn run(cell: &Cell, binary: &Path, directory: &Path) -> anyhow::Result<()> {
         "gateway": gateway.url,
         "rpc": gateway.rpc,
     });
-    let paid = drive(cell, &description);
+    let paid = drive(cell, &description).and_then(|()| book::run(cell, &gateway, directory));
     if paid.is_err() {
         gateway.show_log();
     }

@@ -106,7 +106,8 @@ impl Program {
         Ok(())
     }
 
-    fn wait(&mut self, patience: Duration) -> anyhow::Result<ExitStatus> {
+    /// Waits until it has ended by itself, for so long and no longer.
+    pub(super) fn wait(&mut self, patience: Duration) -> anyhow::Result<ExitStatus> {
         let end = Instant::now() + patience;
         loop {
             if let Some(status) = self.child.try_wait()? {
