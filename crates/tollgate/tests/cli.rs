@@ -10,6 +10,8 @@ use serde_json::Value;
 
 /// Development account 1. Everybody has this key.
 const PAYER: &str = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
+/// Development account 9. Everybody has this key.
+const SETTLER: &str = "0x2a871d0798f97d79848a013d4936a73bf4cc922c825d33c1cf7073dff6d409c6";
 /// A key that is no development key, and protects nothing.
 const STRANGER: &str = "0x4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318";
 
@@ -239,9 +241,45 @@ fn serve(directory: &Path, configuration: &str) -> Output {
 }
 
 #[test]
+fn a_configured_gateway_tells_the_port_that_it_got() {
+    // Over the chain of another gateway, whose accounts have what settlements cost.
+    let other = Gateway::start();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tollgate.toml");
+    let configuration = GOOD
+        .replace("id = 56", "id = 31337")
+        .replace("http://127.0.0.1:1", &other.rpc);
+    std::fs::write(&file, configuration).unwrap();
+    let mut child = tollgate()
+        .args(["serve", "--json", "--config"])
+        .arg(&file)
+        .env("TEST_OPERATOR_KEY", SETTLER)
+        .current_dir(directory.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let heard = serde_json::from_str::<Value>(&line).map(|ready| {
+        let listen = ready["listen"].as_str().unwrap().to_owned();
+        (
+            ready["gateway"].clone(),
+            std::net::TcpStream::connect(listen).is_ok(),
+        )
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let (gateway, heard) = heard.unwrap();
+    assert_eq!(gateway, "https://api.example.com");
+    assert!(heard, "nobody listens where it says: {line}");
+}
+
+#[test]
 fn every_mistake_in_a_configuration_is_told_with_its_line_and_key() {
     let directory = tempfile::tempdir().unwrap();
-    let cases: [(&str, &str, &[&str]); 34] = [
+    let cases: [(&str, &str, &[&str]); 35] = [
         ("id = 56", "id = 57", &[":5:", "chain.id"]),
         (
             "public_url = \"https://api.example.com\"\n",
@@ -394,6 +432,11 @@ fn every_mistake_in_a_configuration_is_told_with_its_line_and_key() {
             "\n[[model]]",
             "\n[[upstream]]\nname = \"a\"\nurl = \"http://a\"\nidle_timeout_seconds = 0\n[[model]]",
             &[":17:", "upstream.idle_timeout_seconds"],
+        ),
+        (
+            "\n[[model]]",
+            "\n[[upstream]]\nname = \"a\"\nurl = \"http://a\"\nfirst_token_timeout_seconds = 0\n[[model]]",
+            &[":17:", "upstream.first_token_timeout_seconds"],
         ),
         (
             "\n[[model]]",
