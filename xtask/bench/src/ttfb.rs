@@ -79,7 +79,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Vec<Row>> {
         "requests",
     ));
     let reads = calls.get("eth_call").copied().unwrap_or_default();
-    let what = "of them eth_call: reads of payers, and rehearsals of settlements";
+    let what = "of them eth_call: payers read, settlements rehearsed";
     let total: u64 = calls.values().sum();
     rows.push(Row::new(
         BENCH,
