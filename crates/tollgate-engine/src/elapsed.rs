@@ -12,9 +12,32 @@ pub(crate) const fn passed(seconds: u64, since: Timestamp, now: Timestamp) -> bo
     seconds != u64::MAX && (since.since(now) > APART || now.since(since) >= seconds)
 }
 
+/// How many seconds have passed since a moment: `u64::MAX` since one that is later than now by more than clocks differ.
+pub(crate) const fn age(since: Timestamp, now: Timestamp) -> u64 {
+    if since.since(now) > APART {
+        u64::MAX
+    } else {
+        now.since(since)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_of_a_later_moment_than_now_may_be_of_any_age() {
+        let now = Timestamp(100_000);
+        for (since, expected) in [
+            (99_940, 60),
+            (100_000, 0),
+            (100_010, 0),
+            (100_011, u64::MAX),
+            (103_600, u64::MAX),
+        ] {
+            assert_eq!(age(Timestamp(since), now), expected, "{since}");
+        }
+    }
 
     #[test]
     fn a_moment_that_is_later_than_now_was_long_ago() {

@@ -30,7 +30,7 @@ use tollgate_x402::{
 };
 
 use self::proof::{Searched, Seen};
-use crate::elapsed::passed;
+use crate::elapsed::{self, passed};
 
 /// How a facilitator somewhere else is used.
 #[derive(Clone, Debug)]
@@ -331,7 +331,7 @@ impl<F: Facilitator> Rail for RemoteRail<F> {
         let (Some(item), chain) = (batch.items.first(), &self.inner.chain) else {
             return Ok(Trace::Pending);
         };
-        let age = self.inner.clock.now().since(batch.created);
+        let age = elapsed::age(batch.created, self.inner.clock.now());
         if self.inner.rests(stored.hash, age) {
             // As it was seen last.
             return Ok(match batch.state {
@@ -366,12 +366,7 @@ impl<F: Facilitator> Rail for RemoteRail<F> {
         let used = state.permit2_nonce_used.or(state.authorization_used) == Some(true);
         if used {
             // By whomever, and whatever the facilitator said of it.
-            let since = if passed(0, batch.created, state.timestamp) {
-                state.timestamp.since(batch.created)
-            } else {
-                // By a clock that was ahead: it may be of any age.
-                u64::MAX
-            };
+            let since = elapsed::age(batch.created, state.timestamp);
             let mut others = self.inner.others(stored.hash);
             let searched = proof::search(
                 chain,

@@ -241,3 +241,22 @@ fn a_halt_stays_through_every_term_and_stops_new_nonces_alone() {
             .all(|name| behind.rows().iter().any(|row| row == name))
     );
 }
+
+#[test]
+fn a_lease_of_a_clock_that_was_ahead_keeps_nobody_from_leading() {
+    let mut books = Books::new();
+    let right = books.now;
+    books.pass(3_600);
+    let first = books.lead(FIRST, SECONDS).term_of(FIRST).unwrap();
+    // The clock is set right, and the first is dead.
+    books.now = right;
+    assert!(books.lead(SECOND, 0).vacant);
+    let second = books.lead(SECOND, SECONDS).term_of(SECOND).unwrap();
+    assert!(second > first);
+    // Should it live all the same, it signs nothing.
+    assert!(books.seal(1, first, 7, 1).is_err());
+    books.seal(1, second, 7, 1).unwrap();
+    // A lease as long as any keeps others out.
+    books.lead(SECOND, 60);
+    assert_eq!(books.lead(FIRST, SECONDS).term_of(FIRST), None);
+}

@@ -118,7 +118,7 @@ pub(super) async fn search(
         blocks: head.saturating_sub(blocks)..=head,
     };
     let called = proxy(signed);
-    let mut looked_at = 0_usize;
+    let (mut looked_at, mut unknown) = (0_usize, false);
     for log in chain.logs(&filter).await?.iter().rev() {
         // Of another amount, or of another permit.
         let other =
@@ -137,15 +137,24 @@ pub(super) async fn search(
                     others.insert(log.transaction);
                     continue;
                 }
-                // Of a node that is behind.
-                None => continue,
+                // Of a node that is behind, or keeps no old ones: it may be the one.
+                None => {
+                    unknown = true;
+                    continue;
+                }
             }
         }
         if let Some(seen) = among(chain, signed, amount, &[log.transaction]).await? {
             return Ok(Searched::Found(seen));
         }
+        // The proxy was called for this very permit, and the nodes do not show what came of it yet.
+        unknown |= called.is_some();
     }
-    Ok(Searched::Nothing)
+    Ok(if unknown {
+        Searched::InPart
+    } else {
+        Searched::Nothing
+    })
 }
 
 /// Who is paid.

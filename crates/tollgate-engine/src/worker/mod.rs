@@ -56,7 +56,7 @@ pub struct WorkerConfig {
     /// Seconds before a failed settlement is tried again; doubled each time.
     pub backoff: u64,
     /// Seconds for which the account is leased from the ledger: so long after this worker fell silent may another that
-    /// has the same key go on. It is renewed three times as often.
+    /// has the same key go on. It is renewed three times as often. At most 60.
     pub lease: u64,
     /// No other process shares the ledger: at its first tick the worker takes the account from whoever had it.
     pub sole: bool,
