@@ -430,15 +430,25 @@ pub(crate) fn credit(config: &Config, source: &Source) -> Result<CreditPlan, Con
             return Err(source.at(key, in_flight, "above 0: nobody would be served"));
         }
     }
-    let amount = |value: &Spanned<String>| amount_from_dollars(value.get_ref(), 18).ok();
-    if amount(&section.floor_usd) > amount(&section.ceiling_usd) {
-        let message = "credit.ceiling_usd is below this: nobody can be lent more than the ceiling";
-        return Err(source.at("credit.floor_usd", &section.floor_usd, message));
+    let ceiling = dollars(source, "credit.ceiling_usd", &section.ceiling_usd)?;
+    let floor = dollars(source, "credit.floor_usd", &section.floor_usd)?;
+    let amount = |dollars: &str| amount_from_dollars(dollars, 18).ok();
+    if amount(&floor) > amount(&ceiling) {
+        // Which of the two stands in the file.
+        let (key, value) = if section.floor_usd.span().is_empty() {
+            ("credit.ceiling_usd", &section.ceiling_usd)
+        } else {
+            ("credit.floor_usd", &section.floor_usd)
+        };
+        let message = format!(
+            "floor_usd is {floor} and ceiling_usd {ceiling}: nobody can be lent more than the ceiling"
+        );
+        return Err(source.at(key, value, message));
     }
     Ok(CreditPlan {
-        floor: dollars(source, "credit.floor_usd", &section.floor_usd)?,
+        floor,
         factor: section.factor,
-        ceiling: dollars(source, "credit.ceiling_usd", &section.ceiling_usd)?,
+        ceiling,
         in_flight: *section.in_flight.get_ref(),
         in_flight_proven: *section.in_flight_proven.get_ref(),
         exposure: dollars(source, "credit.exposure_usd", &section.exposure_usd)?,

@@ -279,7 +279,7 @@ fn a_configured_gateway_tells_the_port_that_it_got() {
 #[test]
 fn every_mistake_in_a_configuration_is_told_with_its_line_and_key() {
     let directory = tempfile::tempdir().unwrap();
-    let cases: [(&str, &str, &[&str]); 35] = [
+    let cases: [(&str, &str, &[&str]); 37] = [
         ("id = 56", "id = 57", &[":5:", "chain.id"]),
         (
             "public_url = \"https://api.example.com\"\n",
@@ -412,6 +412,16 @@ fn every_mistake_in_a_configuration_is_told_with_its_line_and_key() {
             "\n[[model]]",
             "\n[credit]\nfloor_usd = \"11\"\n[[model]]",
             &[":15:", "credit.floor_usd", "ceiling"],
+        ),
+        (
+            "\n[[model]]",
+            "\n[credit]\nceiling_usd = \"0.05\"\n[[model]]",
+            &[":15:", "credit.ceiling_usd", "0.10"],
+        ),
+        (
+            "\n[[model]]",
+            "\n[credit]\nceiling_usd = \"ten\"\n[[model]]",
+            &[":15:", "credit.ceiling_usd"],
         ),
         (
             "\n[[model]]",

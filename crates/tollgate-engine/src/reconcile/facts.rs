@@ -156,13 +156,17 @@ async fn facilitated(
         let logs = chain.logs(&filter).await?;
         found.extend(logs.iter().map(|log| (log.block.number, log.transaction)));
     }
+    let found: Vec<_> = found.into_iter().collect();
     let mut ours = Vec::new();
-    for (block, hash) in found {
-        let sent = chain.transaction(hash).await?;
-        let sent = sent.ok_or(ReconcileError::Unproven { transaction: hash })?;
-        // Others settle by the same contracts.
-        if sent.from == operator {
-            ours.push((block, hash));
+    for part in found.chunks(AT_ONCE) {
+        let hashes: Vec<B256> = part.iter().map(|(_, hash)| *hash).collect();
+        for ((block, hash), receipt) in part.iter().zip(chain.receipts(&hashes).await?) {
+            // It may be ours.
+            let receipt = receipt.ok_or(ReconcileError::Unproven { transaction: *hash })?;
+            // Others settle by the same contracts.
+            if receipt.from == operator {
+                ours.push((*block, *hash));
+            }
         }
     }
     Ok(ours)
