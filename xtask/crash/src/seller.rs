@@ -176,6 +176,8 @@ async fn sell<S: Store>(life: &Life, store: S, steps: &Arc<Semaphore>) -> anyhow
     let trigger = Arc::new(Trigger::new(life.dies, life.sleeps, journal.clone()));
     let mut config = ChainConfig::new(ChainId::DEV, [life.rpc.clone()]);
     config.block_time = POLL;
+    // Who is paused in the middle of a call has waited all the while when it goes on.
+    config.timeout = Duration::from_secs(30);
     let chain = connect(config).await?;
     let clock: Arc<dyn Clock> = Arc::new(Ahead(life.ahead));
     let store = MortalStore {
