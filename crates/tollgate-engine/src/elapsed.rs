@@ -9,7 +9,7 @@ const APART: u64 = 10;
 /// ago: it was noted while a clock was ahead, by who knows how much, and to wait for it again would be to stand still.
 /// `u64::MAX` seconds never pass.
 pub(crate) const fn passed(seconds: u64, since: Timestamp, now: Timestamp) -> bool {
-    seconds != u64::MAX && (since.since(now) > APART || now.since(since) >= seconds)
+    seconds != u64::MAX && age(since, now) >= seconds
 }
 
 /// How many seconds have passed since a moment: `u64::MAX` since one that is later than now by more than clocks differ.

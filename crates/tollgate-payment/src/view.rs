@@ -45,6 +45,9 @@ pub struct Settled {
     pub amount: Amount,
 }
 
+/// Seconds by which a date may be later than now without a clock having jumped.
+const APART: u64 = 10;
+
 impl Settled {
     /// With another settlement.
     pub(crate) fn with(known: Option<Self>, amount: Amount, block: u64, now: Timestamp) -> Self {
@@ -53,7 +56,11 @@ impl Settled {
             .map_or(Amount::ZERO, |known| known.amount);
         Self {
             block: known.map_or(block, |known| known.block.max(block)),
-            at: known.map_or(now, |known| known.at.max(now)),
+            // A clock that was ahead dated the last one: what it settled is held against readings until now, and no longer.
+            at: known
+                .map(|known| known.at)
+                .filter(|at| *at <= now.plus(APART))
+                .map_or(now, |at| at.max(now)),
             amount: before.saturating_add(amount),
         }
     }

@@ -224,6 +224,24 @@ fn a_reading_of_the_second_in_which_a_settlement_became_final_may_not_have_it() 
 }
 
 #[test]
+fn settlements_that_a_fast_clock_dated_are_held_against_readings_until_the_next_one_and_no_longer()
+{
+    let mut world = World::new();
+    let right = world.now;
+    let (first, _) = world.ask(world.read(10, 1_000)).unwrap();
+    world.now = right.plus(3_600);
+    world.settle(first, 20);
+    world.now = right.plus(1);
+    let (second, _) = world.ask(world.read(21, 940)).unwrap();
+    world.settle(second, 22);
+    // Read in the same second: it may have neither.
+    assert!(world.ask(world.read(23, 60)).is_err());
+    world.now = right.plus(2);
+    let (_, reservation) = world.ask(world.read(23, 60)).unwrap();
+    assert_eq!(reservation.reserved, Amount::from(60u64));
+}
+
+#[test]
 fn a_reading_by_a_clock_that_is_fast_is_good_for_no_longer_than_any_other() {
     let mut world = World::new();
     let view_age = Credit::for_dollar(Amount::from(1_000_000u64)).view_age;

@@ -11,7 +11,7 @@ use tollgate_payment::{
 use tollgate_x402::{Address, Amount, Clock, Timestamp};
 
 use super::{Worker, WorkerError};
-use crate::elapsed::passed;
+use crate::elapsed::{age, passed};
 
 /// Seconds after which what a node refused is offered again.
 const RETRY_REFUSED: u64 = 1;
@@ -163,7 +163,7 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             None => true,
             Some((at, Submission::NotSent | Submission::Invalid)) => passed(RETRY_REFUSED, at, now),
             Some((at, _)) => {
-                let rest = self.rail.rest(now.since(batch.created));
+                let rest = self.rail.rest(age(batch.created, now));
                 passed(self.config.resend_after.max(rest), at, now)
             }
         };
