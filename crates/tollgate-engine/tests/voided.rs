@@ -144,8 +144,8 @@ async fn a_long_stream_of_an_honest_payer_is_never_stopped_while_its_charges_set
     assert!(world.balance(DEV_ACCOUNTS[PAYER].address).await.is_zero());
 }
 
-#[tokio::test]
-async fn a_nonce_that_is_used_in_a_block_that_is_not_final_loses_nothing() {
+/// A world whose worker sends without a rehearsal, so that the chain refuses what cannot be paid.
+async fn unrehearsed() -> World {
     let mut world = world().await;
     let market = world.markets.iter().next().unwrap();
     let rail = rail(&world.reader, &world.clock, market, OPERATOR);
@@ -153,6 +153,12 @@ async fn a_nonce_that_is_used_in_a_block_that_is_not_final_loses_nothing() {
     config.rehearse = false;
     let (store, clock) = (world.store.clone(), world.clock.clone());
     world.worker = Worker::new(store, rail, clock, config, world.work.clone());
+    world
+}
+
+#[tokio::test]
+async fn a_nonce_that_is_used_in_a_block_that_is_not_final_loses_nothing() {
+    let mut world = unrehearsed().await;
     let signed = world.once(PAYER, dollars(90), 1).await;
     let offer = world.metered(dollars(9));
     let id = world.pay(&offer, &signed, dollars(5)).await;
@@ -180,13 +186,7 @@ async fn a_nonce_that_is_used_in_a_block_that_is_not_final_loses_nothing() {
 
 #[tokio::test]
 async fn a_nonce_that_is_used_in_a_final_block_loses_its_charge_at_once() {
-    let mut world = world().await;
-    let market = world.markets.iter().next().unwrap();
-    let rail = rail(&world.reader, &world.clock, market, OPERATOR);
-    let mut config = worker_config(&world.setup, market, OPERATOR);
-    config.rehearse = false;
-    let (store, clock) = (world.store.clone(), world.clock.clone());
-    world.worker = Worker::new(store, rail, clock, config, world.work.clone());
+    let mut world = unrehearsed().await;
     let signed = world.once(PAYER, dollars(90), 1).await;
     let offer = world.metered(dollars(9));
     let id = world.pay(&offer, &signed, dollars(5)).await;
