@@ -23,7 +23,7 @@ use crate::{
 /// The gas of a full batch of the commonest kind: 50 allowances.
 const BATCH_GAS: u64 = 2_600_000;
 /// The gas of a facilitator's settlement, each of which is a transaction of its own.
-const SETTLEMENT_GAS: u64 = 320_000;
+pub(crate) const SETTLEMENT_GAS: u64 = 320_000;
 
 /// Look at everything that money depends on, and say what to do where it is not as it should be.
 ///

@@ -17,6 +17,7 @@ use toml::Spanned;
 use crate::{
     config::{ChainSection, ConfigError, LedgerSection, Source},
     dev::DevWorld,
+    doctor::SETTLEMENT_GAS,
     plan::{self, ChainPlan, LedgerPlan},
 };
 
@@ -69,7 +70,7 @@ struct CallerSection {
     /// The gas that the caller's settlements may cost a day, in units of gas. One is counted with its gas limit, about
     /// 300,000.
     #[serde(default = "default_gas")]
-    gas_per_day: u64,
+    gas_per_day: Spanned<u64>,
 }
 
 fn spanned<T>(value: T) -> Spanned<T> {
@@ -85,8 +86,8 @@ const fn default_connections() -> usize {
     1_024
 }
 /// About a thousand settlements.
-const fn default_gas() -> u64 {
-    300_000_000
+fn default_gas() -> Spanned<u64> {
+    spanned(300_000_000)
 }
 
 /// The period of the callers' budgets.
@@ -253,18 +254,23 @@ fn caller(
         let message = "name the payees in pay_to, or write [\"any\"]";
         return Err(source.at("caller.name", &section.name, message));
     }
+    let gas = section
+        .gas_per_day
+        .get_ref()
+        .checked_div(u64::from(processes))
+        .unwrap_or_default();
+    if gas < SETTLEMENT_GAS {
+        let message = format!(
+            "{gas} for each of {processes} facilitators, and one settlement may cost {SETTLEMENT_GAS}: nothing would be settled"
+        );
+        return Err(source.at("caller.gas_per_day", &section.gas_per_day, message));
+    }
     let caller = Caller {
         name: CallerName::new(section.name.get_ref())
             .map_err(|error| source.at("caller.name", &section.name, error))?,
         key: Some(KeyHash::of(&key)),
         pay_to: (!anyone).then_some(payees),
-        budget: Some(GasBudget {
-            gas: section
-                .gas_per_day
-                .checked_div(u64::from(processes))
-                .unwrap_or(section.gas_per_day),
-            period: DAY,
-        }),
+        budget: Some(GasBudget { gas, period: DAY }),
     };
     Ok((caller, key))
 }
@@ -287,7 +293,7 @@ symbol = "USD1"
 name = "shop"
 key = "$SHOP"
 pay_to = ["0x209693Bc6afc0C5328bA36FaF03C514EF312287C"]
-gas_per_day = 1_000_000
+gas_per_day = 2_000_000
 "#;
 
     fn plan(text: &str) -> Result<FacilitatorPlan, String> {
@@ -309,7 +315,7 @@ gas_per_day = 1_000_000
     fn the_example_is_good() {
         let plan = plan(GOOD).unwrap();
         assert_eq!(plan.callers.len(), 1);
-        assert_eq!(plan.callers[0].budget.unwrap().gas, 1_000_000);
+        assert_eq!(plan.callers[0].budget.unwrap().gas, 2_000_000);
         assert!(!format!("{plan:?}").contains("a-key-that-is-long"));
     }
 
@@ -317,7 +323,15 @@ gas_per_day = 1_000_000
     fn several_on_one_database_share_a_callers_gas() {
         let shared = "[ledger.postgres]\nurl = \"$DATABASE\"\ngateways = 4\n";
         let plan = plan(&format!("{GOOD}\n{shared}")).unwrap();
-        assert_eq!(plan.callers[0].budget.unwrap().gas, 250_000);
+        assert_eq!(plan.callers[0].budget.unwrap().gas, 500_000);
+        let many = shared.replace("4", "7");
+        let told = self::plan(&format!("{GOOD}\n{many}"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            told.contains("caller.gas_per_day") && told.contains("320000"),
+            "{told}"
+        );
     }
 
     #[test]
@@ -330,7 +344,10 @@ gas_per_day = 1_000_000
             .replace("$SHOP_KEY", "$SHOP");
         let plan = plan(&example).unwrap();
         assert_eq!(plan.wait, Duration::from_secs(20));
-        assert_eq!(plan.callers[0].budget.unwrap().gas, default_gas());
+        assert_eq!(
+            plan.callers[0].budget.unwrap().gas,
+            *default_gas().get_ref()
+        );
     }
 
     #[test]
