@@ -2,18 +2,18 @@
 //! `cargo xtask postgres -- cargo test -p tollgate --test postgres -- --ignored`.
 #![cfg(unix)]
 
+mod killed;
 mod model;
 mod none;
 
 use std::{
-    collections::BTreeMap,
     hash::{BuildHasher, RandomState},
     io::{BufRead, BufReader},
     net::TcpListener,
     process::{Child, Command, Stdio},
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -24,11 +24,9 @@ use tokio::task::JoinSet;
 use tollgate_bsc::{BlockTag, CallRequest, Chain, ChainConfig};
 use tollgate_contracts::tokens::USD1;
 use tollgate_devchain::{BlockTime, DEV_ACCOUNTS, DEV_SETTLER, DevChain, Development, Genesis};
-use tollgate_eip712::{
-    AllowanceTerms, LocalWallet, OnceTerms, TokenDomain, sign_allowance, sign_once,
-};
-use tollgate_ledger::{PostgresConfig, PostgresError, PostgresStore, RowKind, Status, Store};
-use tollgate_payment::{PaymentRow, PaymentState, Row};
+use tollgate_eip712::{LocalWallet, OnceTerms, TokenDomain, sign_once};
+use tollgate_ledger::{PostgresConfig, PostgresStore, RowKind, Status, Store};
+use tollgate_payment::{PaymentRow, Row};
 use tollgate_x402::{
     Address, Amount, Authorization, B256, ChainId, Limits, PaymentId, PaymentPayload,
     PaymentRequired, Timestamp, U256, canonical, header,
@@ -343,220 +341,6 @@ fn client() -> reqwest::Client {
         .timeout(Duration::from_secs(8))
         .build()
         .unwrap()
-}
-
-/// What one payer heard: the payments that it was answered whole, with what each was said to cost.
-#[derive(Default)]
-struct Heard {
-    told: BTreeMap<PaymentId, Amount>,
-    asked: u64,
-}
-
-/// One payer with one permit, who asks one gateway after the other, wherever they are now.
-async fn buy(
-    apis: Arc<Mutex<[String; 2]>>,
-    number: usize,
-    deadline: Timestamp,
-    stop: Arc<AtomicBool>,
-) -> Heard {
-    let http = client();
-    let mut heard = Heard::default();
-    let mut signed = None;
-    let mut turn = 0;
-    while !stop.load(Ordering::SeqCst) {
-        turn += 1;
-        let api = apis.lock().unwrap()[turn % 2].clone();
-        let Some(offer) = offer(&http, &api).await else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        if signed.is_none() {
-            let terms = AllowanceTerms {
-                spender: offer.accepts[0].pay_to,
-                value: offer.accepts[0].amount,
-                nonce: U256::ZERO,
-                deadline,
-            };
-            let permit = sign_allowance(&wallet(number), &domain(), &terms)
-                .await
-                .unwrap();
-            signed = Some(Authorization::Allowance(permit));
-        }
-        heard.asked += 1;
-        if let Some((200, Some((id, charge)))) =
-            paid(&http, &api, &offer, signed.as_ref().unwrap()).await
-        {
-            let before = heard.told.insert(id, charge);
-            assert_eq!(before, None, "one payment for two requests: {id:?}");
-        }
-        tokio::time::sleep(Duration::from_millis(120)).await;
-    }
-    heard
-}
-
-/// Numbers that a seed decides.
-struct Dice(u64);
-
-impl Dice {
-    /// Below a bound (SplitMix64).
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-
-    fn millis(&mut self, bound: u64) -> Duration {
-        Duration::from_millis(self.below(bound))
-    }
-}
-
-/// What is done to one of two gateways.
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum Blow {
-    Kill,
-    Pause,
-    /// For longer than its lease.
-    PauseLong,
-    KillPaused,
-}
-
-/// Three to five blows at random moments at random gateways; each seed has one of every kind that is short, and those
-/// that are odd a pause beyond the lease.
-async fn killed_and_paused(seed: u64) {
-    let mut dice = Dice(seed);
-    let mut blows = vec![Blow::Kill, Blow::Pause, Blow::KillPaused];
-    for _ in 0..dice.below(2) {
-        blows.push([Blow::Kill, Blow::Pause, Blow::KillPaused][dice.below(3) as usize]);
-    }
-    if seed % 2 == 1 {
-        blows.push(Blow::PauseLong);
-    }
-    for at in (1..blows.len()).rev() {
-        blows.swap(at, dice.below(at as u64 + 1) as usize);
-    }
-    let what = format!("seed {seed}: {blows:?}");
-
-    let world = World::new().await;
-    let before = world.received().await;
-    let mut gateways = [world.gateway("a"), world.gateway("b")];
-    for gateway in &mut gateways {
-        gateway.ready().await;
-    }
-    let apis = gateways.each_ref().map(|gateway| gateway.api.clone());
-    let apis = Arc::new(Mutex::new(apis));
-    let stop = Arc::new(AtomicBool::new(false));
-    let deadline = world.deadline().await;
-    let mut had = BTreeMap::new();
-    let mut payers = JoinSet::new();
-    for (number, account) in DEV_ACCOUNTS.iter().enumerate().skip(1).take(4) {
-        let payer = account.address;
-        had.insert(payer, world.balance(payer).await);
-        let (apis, stop) = (Arc::clone(&apis), Arc::clone(&stop));
-        payers.spawn(buy(apis, number, deadline, stop));
-    }
-    for blow in &blows {
-        tokio::time::sleep(Duration::from_secs(1) + dice.millis(2_500)).await;
-        let which = dice.below(2) as usize;
-        let gateway = &mut gateways[which];
-        if *blow != Blow::Kill {
-            gateway.signal("-STOP");
-            let pause = match blow {
-                Blow::PauseLong => LEASE,
-                _ => dice.millis(5_000),
-            };
-            tokio::time::sleep(pause).await;
-        }
-        if matches!(blow, Blow::Kill | Blow::KillPaused) {
-            gateway.child.kill().unwrap();
-            gateway.child.wait().unwrap();
-            *gateway = world.gateway(["a", "b"][which]);
-            gateway.ready().await;
-            apis.lock().unwrap()[which] = gateway.api.clone();
-        } else {
-            gateway.signal("-CONT");
-        }
-    }
-    tokio::time::sleep(Duration::from_secs(7)).await;
-
-    stop.store(true, Ordering::SeqCst);
-    let all = payers.join_all().await;
-    let (paid, charge) = world.settled(before).await;
-    let logs = world.logs();
-    let asked: u64 = all.iter().map(|one| one.asked).sum();
-    let told: BTreeMap<_, _> = all.into_iter().flat_map(|one| one.told).collect();
-    if blows.contains(&Blow::PauseLong) {
-        assert!(logs.contains("taken for dead"), "{what}\n{logs}");
-    }
-    assert!(told.len() > 10, "{what}: {told:?} of {asked}\n{logs}");
-    assert!(paid <= asked, "{what}: {asked} were asked for, {paid} paid");
-    let books = world.payments().await;
-    for (id, charge) in &told {
-        let Some(row) = books.iter().find(|row| row.keys.id == *id) else {
-            panic!("{what}: {id:?} is not in the books\n{logs}");
-        };
-        let is_final = matches!(row.state, PaymentState::Final { .. });
-        assert!(is_final, "{what}: {id:?} is {:?}\n{logs}", row.state);
-        assert_eq!(row.charge, *charge, "{what}: {id:?} is not what was told");
-    }
-    for (payer, had) in had {
-        let booked = books
-            .iter()
-            .filter(|row| row.keys.owner.owner == payer)
-            .fold(Amount::ZERO, |sum, row| sum.saturating_add(row.charge));
-        let moved = had.saturating_sub(world.balance(payer).await);
-        assert_eq!(
-            moved, booked,
-            "{what}: {payer} paid what is booked, to the unit"
-        );
-    }
-    let lost = books
-        .iter()
-        .find(|row| matches!(row.state, PaymentState::Lost { .. }));
-    assert_eq!(lost, None, "{what}: {paid} for {charge}\n{logs}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs PostgreSQL: cargo xtask postgres"]
-async fn nothing_is_double_and_nothing_lost_while_gateways_are_killed_and_paused() {
-    let seeds = std::env::var("TOLLGATE_SEEDS").unwrap_or_else(|_| "1 2".to_owned());
-    for seed in seeds.split_whitespace() {
-        killed_and_paused(seed.parse().unwrap()).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs PostgreSQL: cargo xtask postgres"]
-async fn commands_that_only_read_make_no_ledger_where_there_is_none() {
-    let world = World::new().await;
-    // It writes the configuration, and is gone before it has opened anything.
-    let mut config = world.directory.path().join("a.toml");
-    let mut gateway = world.gateway("a");
-    gateway.child.kill().unwrap();
-    gateway.child.wait().unwrap();
-    let text = std::fs::read_to_string(&config).unwrap();
-    let schema = format!("{}_none", world.schema);
-    let text = text.replace(&world.schema, &schema);
-    config.set_file_name("none.toml");
-    std::fs::write(&config, text).unwrap();
-    for command in ["audit", "stuck", "export"] {
-        let output = Command::new(env!("CARGO_BIN_EXE_tollgate"))
-            .args(["ledger", command, "--config"])
-            .arg(&config)
-            .env("DATABASE", url())
-            .output()
-            .unwrap();
-        assert!(!output.status.success(), "{command}");
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(told.contains("there is no ledger"), "{command}: {told}");
-    }
-    let none = PostgresConfig::new(&url())
-        .unwrap()
-        .schema(&schema)
-        .unwrap();
-    let opened = PostgresStore::open(none.existing(), B256::ZERO).await;
-    assert!(matches!(opened, Err(PostgresError::Absent { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
