@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 
 /// What all bodies share. Where it does not suffice, the body that takes most gives up what it has: of `n` bodies none is
 /// given up that takes less than an `n`th of the whole, whatever the others do.
@@ -104,14 +104,14 @@ impl Share {
                 && self.replace(|held| {
                     let mut rest = Vec::with_capacity(larger);
                     rest.extend_from_slice(held.bytes());
-                    put(&mut rest, data);
+                    rest.put(data);
                     Held::Rest(rest)
                 })
                 && self.shrink(capacity);
         }
         self.replace(|held| match held {
             Held::Rest(mut rest) => {
-                put(&mut rest, data);
+                rest.put(data);
                 Held::Rest(rest)
             }
             first @ Held::First(_) => first,
@@ -198,15 +198,6 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         self.free();
-    }
-}
-
-fn put(rest: &mut Vec<u8>, mut data: impl Buf) {
-    while data.has_remaining() {
-        let chunk = data.chunk();
-        let length = chunk.len();
-        rest.extend_from_slice(chunk);
-        data.advance(length);
     }
 }
 
