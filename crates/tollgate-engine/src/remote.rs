@@ -335,9 +335,11 @@ impl<F: Facilitator> Rail for RemoteRail<F> {
         if self.inner.rests(stored.hash, age) {
             // As it was seen last.
             return Ok(match batch.state {
-                BatchState::Included { transaction, block } => {
-                    Trace::Included { transaction, block }
-                }
+                BatchState::Included { transaction, block } => Trace::Included {
+                    transaction,
+                    block,
+                    good: true,
+                },
                 _ => Trace::Pending,
             });
         }
@@ -350,7 +352,11 @@ impl<F: Facilitator> Rail for RemoteRail<F> {
                     items: vec![ItemFate::Paid],
                 })
             }
-            Seen::Included { transaction, block } => Trace::Included { transaction, block },
+            Seen::Included { transaction, block } => Trace::Included {
+                transaction,
+                block,
+                good: true,
+            },
         };
         let hints = self.inner.hints(stored.hash);
         if let Some(seen) = proof::among(chain, &signed, item.amount(), &hints)

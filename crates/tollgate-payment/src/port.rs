@@ -173,6 +173,8 @@ pub enum Trace {
         transaction: tollgate_x402::B256,
         /// The block.
         block: u64,
+        /// Whether it did there what it was sent for: it did not revert as a whole.
+        good: bool,
     },
     /// Decided.
     Final(Fate),

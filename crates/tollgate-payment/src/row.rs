@@ -123,7 +123,7 @@ pub struct Counter {
     /// Permits registered so far. A charge carries the count at its commit, so that a permit is
     /// submitted after the charges that came before it: a permit sets the allowance, it does not add.
     pub generation: u32,
-    /// Batches with an interval of this counter that are not concluded.
+    /// Batches with an interval of this counter, or with charges that wait for a permit, that are not concluded.
     pub undecided: u32,
     /// An interval failed: nothing is claimed until every batch is concluded, since later intervals
     /// will be skipped by the chain.
@@ -312,7 +312,8 @@ pub enum BatchItem {
         spender: SpenderKey,
         /// The permit.
         permit: Allowance,
-        /// The payments that wait for it.
+        /// The payments that wait for it. None once it is in a block ([`Permitted`](crate::command::Permitted)): from
+        /// then on other batches draw them, and this one is followed to its end alone.
         payments: Vec<PaymentKeys>,
     },
     /// Settle a once authorization for what was used.
@@ -466,6 +467,13 @@ impl BatchRow {
                 .collect()
         };
         hashes(self) == hashes(other)
+    }
+
+    /// Whether one of its transactions is there only to use up its nonce, and moves nothing.
+    pub fn is_void(&self, hash: B256) -> bool {
+        self.sent
+            .iter()
+            .any(|instruction| instruction.void && instruction.hash == hash)
     }
 
     /// Whether the finalized chain has decided it.

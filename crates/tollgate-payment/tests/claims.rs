@@ -1,9 +1,9 @@
 //! What goes into one batch.
 
 use tollgate_payment::{
-    AuthorizationKey, BatchId, BatchItem, Command, Credit, ExposureKey, OwnerKey, PaymentKeys,
-    PaymentState, Rows, SignerKey,
-    command::{Claim, Commit, Conclude, Fate, Funds, ItemFate, Reserve, SpenderFunds},
+    AuthorizationKey, BatchId, BatchItem, BatchState, Command, Credit, ExposureKey, LossReason,
+    OwnerKey, PaymentKeys, PaymentState, Refusal, Row, Rows, SignerKey,
+    command::{Claim, Commit, Conclude, Fate, Funds, ItemFate, Permitted, Reserve, SpenderFunds},
 };
 use tollgate_x402::{
     Address, Allowance, Amount, Authorization, B256, ChainId, PaymentId, Signature65, Timestamp,
@@ -125,7 +125,11 @@ impl Ledger {
 
     /// Concludes the last batch, every item like this.
     fn conclude(&mut self, fate: ItemFate) {
-        let batch = self.rows.batch(&BatchId(self.ids)).unwrap().clone();
+        self.conclude_batch(BatchId(self.ids), fate);
+    }
+
+    fn conclude_batch(&mut self, batch: BatchId, fate: ItemFate) {
+        let batch = self.rows.batch(&batch).unwrap().clone();
         let fate = Fate {
             transaction: Some(B256::ZERO),
             block: 2,
@@ -258,6 +262,59 @@ fn a_permit_that_a_reorganization_took_out_goes_in_again_from_a_plain_account_an
         ledger.conclude(fate);
     }
     assert!(ledger.claim_by(None, both).is_empty());
+}
+
+#[test]
+fn what_waits_for_a_permit_of_its_own_transaction_is_drawn_once_that_is_in_a_block() {
+    for (end, then) in [
+        (ItemFate::Paid, "draw"),
+        // It was in a block, and in the end in none: the next charge takes it along again.
+        (ItemFate::Again(LossReason::Refused), "permit"),
+    ] {
+        let mut ledger = Ledger::default();
+        let first = ledger.charge(1, 0);
+        let items = ledger.claim_by(None, vec![first]);
+        assert_eq!(told(&items), [("permit", Some(U256::ZERO), vec![first])]);
+        let permit = BatchId(ledger.ids);
+        let mut batch = ledger.rows.batch(&permit).unwrap().clone();
+        let early = Permitted {
+            batch: batch.clone(),
+        };
+        assert_eq!(
+            early.decide(&ledger.rows, NOW).unwrap_err(),
+            Refusal::Overtaken,
+            "it is in no block"
+        );
+
+        batch.state = BatchState::Included {
+            transaction: B256::ZERO,
+            block: 2,
+        };
+        ledger.rows.put(Row::Batch(batch.clone()));
+        assert!(Permitted::concerns(&batch));
+        ledger.apply(&Permitted {
+            batch: batch.clone(),
+        });
+        assert!(ledger.due(&first));
+        assert!(!Permitted::concerns(ledger.rows.batch(&permit).unwrap()));
+        assert_eq!(
+            Permitted { batch }.decide(&ledger.rows, NOW).unwrap_err(),
+            Refusal::Overtaken,
+            "and nothing is let go of twice"
+        );
+
+        // Both are under way: the draw has the nonce after the permit's, and the counter is the draw's alone.
+        let second = ledger.charge(1, 0);
+        let items = ledger.claim_by(None, vec![first]);
+        assert_eq!(told(&items), [("draw", None, vec![first])]);
+        let draw = BatchId(ledger.ids);
+        assert!(ledger.claim_by(None, vec![second]).is_empty());
+        ledger.conclude_batch(permit, end);
+        assert!(ledger.claim_by(None, vec![second]).is_empty());
+        ledger.conclude_batch(draw, ItemFate::Paid);
+        let items = ledger.claim_by(None, vec![second]);
+        assert!(matches!(told(&items).as_slice(), [(item, ..)] if *item == then));
+    }
 }
 
 #[test]

@@ -24,9 +24,6 @@ pub(crate) const OPERATOR: &str = "0x14dC79964da2C08b23698B3D3cc7Ca32193d9955";
 const LOOKS: u32 = 20;
 /// Blocks within which what was committed before a crash must be on the chain.
 const BLOCKS: u64 = 3;
-/// The same for a plain account, whose permits have transactions of their own: what is charged follows when a permit's is
-/// final.
-const PLAIN_BLOCKS: u64 = 6;
 /// Where the lease of a paused worker has ended: it is for 2 seconds.
 const PAUSE: Duration = Duration::from_millis(3_200);
 
@@ -69,12 +66,8 @@ pub(crate) fn counted(history: &mut History<'_>, dies: (Site, u32)) -> anyhow::R
         };
         most = most.max(block.saturating_sub(began));
     }
-    let within = match history.life.settler {
-        Some(_) => BLOCKS,
-        None => PLAIN_BLOCKS,
-    };
     ensure!(
-        most <= within,
+        most <= BLOCKS,
         "what was due at a start was on the chain {most} blocks later"
     );
     Ok(most)

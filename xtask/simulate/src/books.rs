@@ -494,18 +494,20 @@ impl Books {
                 "the counter of payer {payer} is settled up to {settled}, and the chain's stands at {charged}"
             );
         }
-        let undecided =
-            self.open
-                .iter()
-                .filter_map(|id| self.batches.get(id))
-                .filter(|batch| {
-                    batch.items.iter().any(|item| match item {
-                        BatchItem::Allowance { spender, .. }
-                        | BatchItem::Permit { spender, .. } => *spender == row.key,
-                        BatchItem::Once { .. } | BatchItem::Exact { .. } => false,
-                    })
+        let undecided = self
+            .open
+            .iter()
+            .filter_map(|id| self.batches.get(id))
+            .filter(|batch| {
+                batch.items.iter().any(|item| match item {
+                    BatchItem::Allowance { spender, .. } => *spender == row.key,
+                    BatchItem::Permit {
+                        spender, payments, ..
+                    } => *spender == row.key && !payments.is_empty(),
+                    BatchItem::Once { .. } | BatchItem::Exact { .. } => false,
                 })
-                .count();
+            })
+            .count();
         must!(
             counter.undecided as usize == undecided,
             11,

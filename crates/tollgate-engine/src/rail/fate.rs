@@ -28,10 +28,7 @@ impl<W: Wallet> OwnRail<W> {
         sight: &Sight,
     ) -> Result<Vec<ItemFate>, RailError> {
         if let Some(receipt) = receipt {
-            let void = batch
-                .sent
-                .iter()
-                .any(|instruction| instruction.void && instruction.hash == receipt.hash);
+            let void = batch.is_void(receipt.hash);
             let whole = !receipt.success && self.config.settler.is_some();
             if let (true, [_]) = (void, batch.items.as_slice()) {
                 // What no node takes when it is alone can never be settled.

@@ -299,7 +299,11 @@ impl<W: Wallet + 'static> Rail for OwnRail<W> {
                 }));
             }
             return Ok(if sight.heads.finality(receipt.block).block().is_some() {
-                Trace::Included { transaction, block }
+                Trace::Included {
+                    transaction,
+                    block,
+                    good: receipt.success && !batch.is_void(transaction),
+                }
             } else {
                 Trace::Pending
             });

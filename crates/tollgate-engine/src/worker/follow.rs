@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tollgate_ledger::{Store, StoreError};
 use tollgate_payment::{
     BatchRow, BatchState, Instruction, PaymentState, Refusal, RowKey, Submission,
-    command::{Conclude, Fate, Included, ItemFate, Seal, Submitted},
+    command::{Conclude, Fate, Included, ItemFate, Permitted, Seal, Submitted},
     port::{Rail, RailError, Rehearsal, Trace},
 };
 use tollgate_x402::{Address, Amount, Clock, Timestamp};
@@ -67,7 +67,11 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
         match trace {
             Trace::Final(_) if blocked => {}
             Trace::Final(fate) => return self.conclude(batch, fate).await,
-            Trace::Included { transaction, block } => {
+            Trace::Included {
+                transaction,
+                block,
+                good,
+            } => {
                 let seen = BatchState::Included { transaction, block };
                 if batch.state != seen {
                     self.store
@@ -76,6 +80,9 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
                             at: Some((transaction, block)),
                         })
                         .await?;
+                }
+                if good && Permitted::concerns(batch) {
+                    self.permitted(batch).await?;
                 }
             }
             Trace::Pending => {
@@ -95,6 +102,15 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             }
         }
         Ok(false)
+    }
+
+    /// What waited for a permit is drawn, since it is in a block.
+    async fn permitted(&self, batch: &BatchRow) -> Result<(), WorkerError> {
+        let batch = batch.clone();
+        match self.store.transact(Permitted { batch }).await {
+            Ok(()) | Err(StoreError::Refused(Refusal::Overtaken)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Writes what the finalized chain says of a batch. Whether it was written.

@@ -165,6 +165,20 @@ impl Counter {
     pub const fn open(&self, most: u32) -> bool {
         self.undecided < most && !self.halted
     }
+
+    /// A batch leaves it. After a failure nothing is claimed until the last one has left.
+    pub(super) fn leave(&mut self, good: bool) -> Result<(), Refusal> {
+        self.undecided = self
+            .undecided
+            .checked_sub(1)
+            .ok_or(Refusal::Books("a counter has fewer batches than left it"))?;
+        self.halted |= !good;
+        if self.undecided == 0 {
+            self.claimed = self.settled;
+            self.halted = false;
+        }
+        Ok(())
+    }
 }
 
 /// Whether two permits are of one nonce: one of them can be submitted, and stands for both.

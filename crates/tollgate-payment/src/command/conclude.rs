@@ -103,9 +103,15 @@ impl Command for Conclude {
 
     fn rows(&self) -> RowSet {
         let account = self.stolen().map(|_| RowKey::Signer(self.batch.signer));
+        // Nothing may wait for a permit any more.
+        let permits = self.batch.items.iter().filter_map(|item| match item {
+            BatchItem::Permit { spender, .. } => Some(RowKey::Spender(*spender)),
+            _ => None,
+        });
         self.batch
             .payments()
             .flat_map(PaymentKeys::rows)
+            .chain(permits)
             .chain([RowKey::Batch(self.batch.id)])
             .chain(account)
             .collect()
@@ -166,13 +172,22 @@ impl Command for Conclude {
                     spender
                 }
                 BatchItem::Permit {
-                    spender, permit, ..
+                    spender,
+                    permit,
+                    payments,
                 } => {
-                    if good {
-                        books.change(spender, |counter| {
-                            counter.apply(permit);
-                            Ok(())
-                        })?;
+                    let left = payments.is_empty();
+                    books.change(spender, |counter| {
+                        match (good, left) {
+                            (true, _) => counter.apply(permit),
+                            // It was seen in a block, and is in none: it goes in again.
+                            (false, true) => counter.doubt(),
+                            (false, false) => {}
+                        }
+                        Ok(())
+                    })?;
+                    if left {
+                        continue;
                     }
                     spender
                 }
@@ -417,20 +432,9 @@ impl Books<'_> {
         })
     }
 
-    /// A batch leaves a counter. After a failure nothing is claimed until the last one has left.
+    /// A batch leaves a counter.
     fn leave(&mut self, key: &SpenderKey, good: bool) -> Result<(), Refusal> {
-        self.change(key, |counter| {
-            counter.undecided = counter
-                .undecided
-                .checked_sub(1)
-                .ok_or(Refusal::Books("a counter has fewer batches than left it"))?;
-            counter.halted |= !good;
-            if counter.undecided == 0 {
-                counter.claimed = counter.settled;
-                counter.halted = false;
-            }
-            Ok(())
-        })
+        self.change(key, |counter| counter.leave(good))
     }
 
     fn change(

@@ -112,8 +112,10 @@ pub(crate) fn check(world: &World) {
                 .filter(|batch| !batch.concluded())
                 .filter(|batch| {
                     batch.items.iter().any(|item| match item {
-                        BatchItem::Allowance { spender, .. }
-                        | BatchItem::Permit { spender, .. } => spender == key,
+                        BatchItem::Allowance { spender, .. } => spender == key,
+                        BatchItem::Permit {
+                            spender, payments, ..
+                        } => spender == key && !payments.is_empty(),
                         BatchItem::Once { .. } | BatchItem::Exact { .. } => false,
                     })
                 })

@@ -8,7 +8,7 @@ use tollgate_payment::{
     Refusal, ReleaseReason, Row, RowKey, Rows, SignerKey, SpenderKey,
     command::{
         Adopt, Checkpoint, Claim, Commit, Conclude, Concluded, Fate, Funds, Included, ItemFate,
-        Lead, Notice, Release, Reserve, Resume, Seal, SpenderFunds, Standing, Stop,
+        Lead, Notice, Permitted, Release, Reserve, Resume, Seal, SpenderFunds, Standing, Stop,
     },
 };
 use tollgate_x402::{
@@ -620,15 +620,20 @@ impl World {
         let Some(id) = open.get(usize::from(bytes[0]) % open.len().max(1)) else {
             return;
         };
-        let mined = self.chain.unfinal.iter().chain(&self.chain.decided);
-        let at = mined
-            .filter_map(|mined| mined.ours)
-            .find(|(batch, _)| batch == id);
+        let mut mined = self.chain.unfinal.iter().chain(&self.chain.decided);
+        let at = mined.find_map(|mined| {
+            let (_, hash) = mined.ours.filter(|(batch, _)| batch == id)?;
+            Some((hash, mined.items == [ItemFate::Paid]))
+        });
         let included = Included {
             batch: *id,
-            at: at.map(|(_, hash)| (hash, self.chain.block)),
+            at: at.map(|(hash, _)| (hash, self.chain.block)),
         };
         self.apply(&included).unwrap();
+        let batch = self.rows.batch(id).unwrap().clone();
+        if at.is_some_and(|(_, good)| good) && Permitted::concerns(&batch) {
+            self.apply(&Permitted { batch }).unwrap();
+        }
     }
 
     /// A simulation says of a batch that is not signed that some of it would fail.

@@ -101,16 +101,21 @@ impl Rail for SimRail {
         }
         let trace = self.own.trace(batch).await?;
         Ok(match (mutant, trace) {
-            (Some(Mutant::OneConfirmation), Trace::Included { transaction, block }) => {
-                all(batch, ItemFate::Paid, Some(transaction), block)
-            }
+            (
+                Some(Mutant::OneConfirmation),
+                Trace::Included {
+                    transaction, block, ..
+                },
+            ) => all(batch, ItemFate::Paid, Some(transaction), block),
             (Some(Mutant::NoReceiptMeansFailed), Trace::Pending) if batch.nonce().is_some() => {
                 all(batch, ItemFate::Untried, None, 0)
             }
             (Some(Mutant::ReorgIgnored), Trace::Pending) => match batch.state {
-                BatchState::Included { transaction, block } => {
-                    Trace::Included { transaction, block }
-                }
+                BatchState::Included { transaction, block } => Trace::Included {
+                    transaction,
+                    block,
+                    good: true,
+                },
                 _ => Trace::Pending,
             },
             (Some(mutant), Trace::Final(mut fate)) => {
