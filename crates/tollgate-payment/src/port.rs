@@ -305,6 +305,17 @@ pub trait Hold: Send + 'static {
         let _ = answer;
     }
 
+    /// Resolves when the charge that is committed next is in a block, or was ended otherwise, and tells how it stands then;
+    /// with `None` where that cannot be told any more. For a caller that asked to wait for it, and asked before the commit,
+    /// which ends the hold. `None`: nobody waits for it, as it is settled with others, some time, or not now.
+    ///
+    /// It holds nothing of the payment: it may be dropped at any point, and changes nothing.
+    fn inclusion(
+        &self,
+    ) -> Option<impl Future<Output = Option<PaymentStatus>> + Send + use<Self>> {
+        None::<core::future::Pending<Option<PaymentStatus>>>
+    }
+
     /// Makes what was used the charge; nothing used releases the payment.
     fn commit(
         self,

@@ -2,7 +2,9 @@
 
 use http::{HeaderValue, Response, StatusCode, header, response::Parts};
 use tollgate_payment::{command::Charge, port::Admitted};
-use tollgate_x402::{ErrorCode, Json, JsonObject, Network, SettleResponse};
+use tollgate_x402::{
+    ErrorCode, Json, JsonObject, Network, PaymentId, PaymentState, PaymentStatus, SettleResponse,
+};
 
 use crate::{Delivery, PaywallBody, Problem};
 
@@ -46,14 +48,36 @@ pub(crate) fn failed<RB>(parts: Parts, body: RB) -> Response<PaywallBody<RB>> {
 /// What the header says of a charge. There is no transaction: the charge is durable, and is settled behind the answer.
 pub(crate) fn settlement(admitted: &Admitted, charge: &Charge) -> SettleResponse {
     let network = Network::from(admitted.chain);
-    let mut response = SettleResponse::settled(network, admitted.payer, charge.amount, None);
+    let settled = SettleResponse::settled(network, admitted.payer, charge.amount, None);
     let state = if charge.amount.is_zero() {
-        "released"
+        PaymentState::Released
     } else {
-        "accepted"
+        PaymentState::Accepted
+    };
+    named(settled, admitted.id, state)
+}
+
+/// What became of a payment by now.
+pub(crate) fn standing(status: &PaymentStatus) -> SettleResponse {
+    let settled = SettleResponse::settled(
+        status.network.clone(),
+        status.payer,
+        status.charge.unwrap_or_default(),
+        status.transaction,
+    );
+    named(settled, status.id, status.state)
+}
+
+fn named(mut response: SettleResponse, id: PaymentId, state: PaymentState) -> SettleResponse {
+    let state = match state {
+        PaymentState::Accepted => "accepted",
+        PaymentState::Included => "included",
+        PaymentState::Final => "final",
+        PaymentState::Released => "released",
+        PaymentState::Lost => "lost",
     };
     let mut extra = JsonObject::new();
-    extra.insert("paymentId", Json::from(admitted.id.to_string().as_str()));
+    extra.insert("paymentId", Json::from(id.to_string().as_str()));
     extra.insert("state", Json::from(state));
     response.extra = extra;
     response

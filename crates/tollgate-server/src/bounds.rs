@@ -36,6 +36,13 @@ pub struct Bounds {
     /// not begun is 504. It must not be above the margin that the till keeps before a payment's deadline.
     /// Default 10 min.
     pub serving: Duration,
+    /// How long a caller may ask to wait until its payment is in a block, after its answer is there (`Prefer: wait`), in
+    /// whole seconds. Who asks for more waits so long; 0: nobody waits. Only whole answers wait, never streams.
+    /// Default 30 s.
+    pub wait: Duration,
+    /// How many callers may wait so at once. Each keeps its answer in memory, of at most
+    /// [`response_bytes`](Self::response_bytes), and its connection; above this many, answers go out at once. Default 256.
+    pub waiting: usize,
     /// What `Retry-After` says where the till says nothing, in seconds. Default 2.
     pub retry_after: u64,
 }
@@ -60,6 +67,8 @@ impl Default for Bounds {
             frames: 16,
             write_timeout: Duration::from_secs(30),
             serving: Duration::from_secs(600),
+            wait: Duration::from_secs(30),
+            waiting: 256,
             retry_after: 2,
         }
     }

@@ -100,6 +100,11 @@ impl Open {
     pub(crate) fn cut(&self) -> Cut {
         Cut(self.0.0.phase.subscribe())
     }
+
+    /// Resolves when the drain has begun.
+    pub(crate) fn begun(&self) -> Begun {
+        Begun(self.0.0.phase.subscribe())
+    }
 }
 
 impl Drop for Open {
@@ -119,9 +124,21 @@ impl Cut {
     }
 
     pub(crate) async fn wait(&mut self) {
-        if self.0.wait_for(|phase| *phase == Phase::Cut).await.is_err() {
-            // The paywall is gone with all its handles: nobody can cut.
-            core::future::pending::<()>().await;
-        }
+        reach(&mut self.0, Phase::Cut).await;
+    }
+}
+
+pub(crate) struct Begun(watch::Receiver<Phase>);
+
+impl Begun {
+    pub(crate) async fn wait(&mut self) {
+        reach(&mut self.0, Phase::Draining).await;
+    }
+}
+
+async fn reach(phases: &mut watch::Receiver<Phase>, least: Phase) {
+    if phases.wait_for(|phase| *phase >= least).await.is_err() {
+        // The paywall is gone with all its handles: nobody can drain it.
+        core::future::pending::<()>().await;
     }
 }

@@ -9,17 +9,20 @@ pub const PAYMENT_ID: HeaderName = HeaderName::from_static("x-payment-id");
 /// `X-PAYMENT-REPLAYED: true`, on an answer that was kept: the same request was paid for before, and nothing more is
 /// charged.
 pub const PAYMENT_REPLAYED: HeaderName = HeaderName::from_static("x-payment-replayed");
+/// `Preference-Applied: wait=N` (RFC 7240 §3), on an answer that was held back for its payment's block, for `N` seconds at
+/// most.
+pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 /// `PAYMENT-REQUIRED`, on a 402.
 pub const PAYMENT_REQUIRED: HeaderName = HeaderName::from_static(x402::PAYMENT_REQUIRED);
 
 /// The value of `Access-Control-Expose-Headers`: what a browser's program reads of the answers.
 pub const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, X-PAYMENT-ID, X-PAYMENT-REPLAYED, Retry-After",
+    "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, X-PAYMENT-ID, X-PAYMENT-REPLAYED, Retry-After, Preference-Applied",
 );
 /// The value of `Access-Control-Allow-Headers`: what a paying browser sends. Paying clients send the *response*
 /// header's name `Access-Control-Expose-Headers` on their request, so a preflight asks for it; the AI SDK sets its `User-Agent`.
 pub const ALLOWED: HeaderValue = HeaderValue::from_static(
-    "Content-Type, Authorization, X-PAYMENT, PAYMENT-SIGNATURE, Access-Control-Expose-Headers, User-Agent",
+    "Content-Type, Authorization, X-PAYMENT, PAYMENT-SIGNATURE, Access-Control-Expose-Headers, User-Agent, Prefer",
 );
 /// What `Vary` has on every answer: a cache must not give one payer's answer to another.
 pub const VARY: HeaderValue = HeaderValue::from_static("PAYMENT-SIGNATURE, X-PAYMENT");
@@ -67,6 +70,14 @@ pub(crate) fn paid(headers: &mut HeaderMap, id: tollgate_x402::PaymentId) {
 pub(crate) fn named(headers: &mut HeaderMap, id: tollgate_x402::PaymentId) {
     if let Ok(value) = HeaderValue::try_from(id.to_string()) {
         headers.insert(PAYMENT_ID, value);
+    }
+}
+
+/// Tells how long the caller's wait was.
+pub(crate) fn waited(headers: &mut HeaderMap, seconds: u64) {
+    if let Ok(value) = HeaderValue::try_from(format!("wait={seconds}")) {
+        // The inner service may have honoured another preference.
+        headers.append(PREFERENCE_APPLIED, value);
     }
 }
 

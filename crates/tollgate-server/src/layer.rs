@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Full;
+use tokio::sync::Semaphore;
 use tollgate_payment::port::Till;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -25,17 +26,21 @@ pub(crate) struct Shared<T, F> {
     pub(crate) drain: Drain,
     /// For bodies that are being read.
     pub(crate) memory: Arc<Memory>,
+    /// For callers that wait for a block.
+    pub(crate) waiting: Semaphore,
 }
 
 impl<T, F> Shared<T, F> {
     fn new(till: T, tariff: F, bounds: Bounds) -> Arc<Self> {
         let memory = Memory::new(bounds.reading_bytes);
+        let waiting = Semaphore::new(bounds.waiting.min(Semaphore::MAX_PERMITS));
         Arc::new(Self {
             till,
             tariff,
             bounds,
             drain: Drain::new(),
             memory,
+            waiting,
         })
     }
 }

@@ -21,6 +21,7 @@ pub mod headers;
 mod layer;
 mod memory;
 mod meter;
+mod prefer;
 mod problem;
 mod pump;
 mod read;
@@ -29,6 +30,7 @@ mod refusal;
 mod replay;
 mod sale;
 mod stop;
+mod wait;
 
 pub use binding::request_digest;
 pub use body::{BodyError, BoxError, PaywallBody};

@@ -7,18 +7,18 @@ use tollgate_payment::{
     command::Told,
     port::{Kept, Replay},
 };
-use tollgate_x402::{ErrorCode, Json, JsonObject, PaymentState, PaymentStatus, SettleResponse};
+use tollgate_x402::{ErrorCode, Json, PaymentStatus};
 
-use crate::{Meter, PaywallBody, Problem, headers};
+use crate::{Meter, PaywallBody, Problem, answer, headers};
 
 /// The kept answer with the present state of its payment; or, where it is not kept, what is known of it.
 pub(crate) fn response<M: Meter, RB>(replay: Replay, meter: &mut M) -> Response<PaywallBody<RB>> {
     let Replay {
         status,
         version,
-        answer,
+        answer: kept,
     } = replay;
-    let (code, content_type, body) = match answer {
+    let (code, content_type, body) = match kept {
         Kept::Answer(Told {
             status,
             content_type,
@@ -47,7 +47,7 @@ pub(crate) fn response<M: Meter, RB>(replay: Replay, meter: &mut M) -> Response<
         meter.replayed(head);
     }
     headers::paid(head, status.id);
-    headers::settled(head, version, &settlement(&status));
+    headers::settled(head, version, &answer::standing(&status));
     head.insert(headers::PAYMENT_REPLAYED, HeaderValue::from_static("true"));
     response
 }
@@ -70,26 +70,4 @@ fn gone(status: &PaymentStatus, why: &str) -> (StatusCode, Option<HeaderValue>, 
     }
     let json = HeaderValue::from_static("application/json");
     (problem.status(), Some(json), Bytes::from(body))
-}
-
-/// What became of the payment by now.
-fn settlement(status: &PaymentStatus) -> SettleResponse {
-    let mut response = SettleResponse::settled(
-        status.network.clone(),
-        status.payer,
-        status.charge.unwrap_or_default(),
-        status.transaction,
-    );
-    let state = match status.state {
-        PaymentState::Accepted => "accepted",
-        PaymentState::Included => "included",
-        PaymentState::Final => "final",
-        PaymentState::Released => "released",
-        PaymentState::Lost => "lost",
-    };
-    let mut extra = JsonObject::new();
-    extra.insert("paymentId", Json::from(status.id.to_string().as_str()));
-    extra.insert("state", Json::from(state));
-    response.extra = extra;
-    response
 }

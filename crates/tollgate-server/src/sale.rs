@@ -27,10 +27,12 @@ use crate::{
     drain::Open,
     headers,
     layer::Shared,
+    prefer,
     pump::{Durable, End, Pump},
     record::{Closer, Join, Record},
     refusal, replay,
     stop::{Stop, Stops},
+    wait::{Waited, Waits},
 };
 
 /// The longest memo, in bytes.
@@ -107,6 +109,7 @@ where
         };
         let admitted = hold.terms().clone();
         let stops = Stops::new(open.cut(), bounds.serving);
+        let asked = prefer::wait(request.headers());
         let mut serving = Serving {
             meter,
             used: Amount::ZERO,
@@ -114,6 +117,7 @@ where
             record: None,
             reply,
             stops,
+            waits: Waits::new(asked, bounds, &shared.waiting),
             bounds,
             admitted,
         };
@@ -160,6 +164,7 @@ struct Serving<'a, M, RB> {
     record: Option<Record>,
     reply: Reply<RB>,
     stops: Stops,
+    waits: Waits<'a>,
     bounds: &'a Bounds,
     admitted: Admitted,
 }
@@ -399,6 +404,10 @@ where
         if let Some(answer) = kept {
             hold.keep(answer);
         }
+        let wait = match &verdict {
+            Verdict::Whole(..) => self.waits.wait(&hold, &open),
+            _ => None,
+        };
         let again = hold.retention().is_some();
         let memo = self.memo.take();
         let charge = match &verdict {
@@ -414,11 +423,22 @@ where
         }
         match (verdict, charge) {
             (Verdict::Whole(mut parts, whole), Ok(charge)) => {
-                let settlement = answer::settlement(&self.admitted, &charge);
-                headers::settled(&mut parts.headers, self.admitted.version, &settlement);
                 // It may change, and the body knows its own.
                 parts.headers.remove(header::CONTENT_LENGTH);
                 let body = closer.close(&charge).unwrap_or(whole);
+                // What costs nothing is settled by nobody.
+                let waited = match wait.filter(|_| !charge.amount.is_zero()) {
+                    Some(wait) => Box::pin(wait.end(self.reply.gone())).await,
+                    None => Waited::default(),
+                };
+                let settlement = match &waited.status {
+                    Some(status) => answer::standing(status),
+                    None => answer::settlement(&self.admitted, &charge),
+                };
+                headers::settled(&mut parts.headers, self.admitted.version, &settlement);
+                if let Some(seconds) = waited.applied {
+                    headers::waited(&mut parts.headers, seconds);
+                }
                 self.reply
                     .send(Response::from_parts(parts, PaywallBody::from(body)));
             }

@@ -10,3 +10,4 @@ mod replays;
 mod shop;
 mod stream;
 mod till;
+mod waits;

@@ -46,6 +46,8 @@ pub(crate) struct Books {
     gate: Option<tokio::sync::watch::Receiver<bool>>,
     /// How much of answers is kept; nothing by default.
     pub(crate) retention: Option<Retention>,
+    /// How the payments that were charged stand on the chain, once they do; without it nobody waits for a block.
+    chain: Option<tokio::sync::watch::Receiver<Option<PaymentState>>>,
     nonces: HashMap<U256, (B256, usize)>,
 }
 
@@ -120,6 +122,13 @@ impl MemoryTill {
         let (open, gate) = tokio::sync::watch::channel(false);
         self.books().gate = Some(gate);
         open
+    }
+
+    /// Charges are settled as the sender says.
+    pub(crate) fn chain(&self) -> tokio::sync::watch::Sender<Option<PaymentState>> {
+        let (blocks, chain) = tokio::sync::watch::channel(None);
+        self.books().chain = Some(chain);
+        blocks
     }
 
     /// The only payment.
@@ -334,24 +343,7 @@ pub(crate) struct MemoryHold {
 
 /// What the till tells of a payment that has ended.
 fn replay(known: &Payment, once: &Once, amount: Amount, version: u8) -> Replay {
-    let amounts = PaymentAmounts {
-        authorized: once.amount,
-        reserved: known.cap,
-        calculated: None,
-    };
-    let mut status = PaymentStatus::accepted(
-        known.id,
-        AuthorizationKind::Once,
-        Network::from(once.chain),
-        once.token,
-        once.owner,
-        once.to,
-        amounts,
-        NOW,
-    );
-    status.charge = Some(amount);
-    status.state = PaymentState::Final;
-    status.transaction = Some(B256::repeat_byte(7));
+    let status = status(known, once.chain, once.token, amount, PaymentState::Final);
     let answer = match known.kept.clone() {
         None => Kept::BrokenOff,
         Some(told) => Kept::Answer(told),
@@ -361,6 +353,35 @@ fn replay(known: &Payment, once: &Once, amount: Amount, version: u8) -> Replay {
         version,
         answer,
     }
+}
+
+/// How a charged payment stands in the block of transaction 7.
+fn status(
+    known: &Payment,
+    chain: ChainId,
+    token: Address,
+    amount: Amount,
+    state: PaymentState,
+) -> PaymentStatus {
+    let amounts = PaymentAmounts {
+        authorized: known.cap,
+        reserved: known.cap,
+        calculated: None,
+    };
+    let mut status = PaymentStatus::accepted(
+        known.id,
+        AuthorizationKind::Once,
+        Network::from(chain),
+        token,
+        PAYER,
+        Address::repeat_byte(0x5e),
+        amounts,
+        NOW,
+    );
+    status.charge = Some(amount);
+    status.state = state;
+    status.transaction = Some(B256::repeat_byte(7));
+    status
 }
 
 impl Drop for MemoryHold {
@@ -424,6 +445,20 @@ impl Hold for MemoryHold {
 
     fn keep(&mut self, answer: Answer) {
         self.answer = Some(answer);
+    }
+
+    fn inclusion(&self) -> Option<impl Future<Output = Option<PaymentStatus>> + Send + use<>> {
+        let mut chain = self.till.books().chain.clone()?;
+        let (till, index) = (self.till.clone(), self.index);
+        let (network, token) = (self.terms.chain, self.terms.token);
+        Some(async move {
+            let state = (*chain.wait_for(Option::is_some).await.ok()?)?;
+            let known = till.payment_at(index);
+            let Some(End::Charged { amount, .. }) = known.end else {
+                panic!("waited for what is not charged: {known:?}");
+            };
+            Some(status(&known, network, token, amount, state))
+        })
     }
 
     async fn commit(self, used: Amount, memo: Option<String>) -> Result<Charge, HoldError> {
