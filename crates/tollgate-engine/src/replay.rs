@@ -41,12 +41,12 @@ pub(crate) async fn earlier<S: Store>(
         PaymentState::Released { .. } if outcome.is_none() => return Ok(Earlier::Nothing),
         _ => {}
     }
-    let Some((status, _)) = status::status(store, markets, id).await? else {
+    let Some(told) = status::status(store, markets, id).await? else {
         let missing = "a payment's authorization or its market is missing".to_owned();
         return Err(StoreError::Corrupt(missing));
     };
     let answer = kept(payment, outcome, retention, now);
-    Ok(Earlier::Ended(Box::new(status), answer))
+    Ok(Earlier::Ended(Box::new(told.status), answer))
 }
 
 fn kept(

@@ -7,7 +7,22 @@ use tollgate_x402::{
     PaymentStatus,
 };
 
-use crate::market::Markets;
+use crate::{
+    market::{Market, Markets},
+    receipt::Standing,
+};
+
+/// The state of a payment, and what the gateway remembered of it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PaymentTold {
+    /// The state.
+    pub status: PaymentStatus,
+    /// What the gateway remembered, in its own words.
+    pub memo: String,
+    /// What a receipt says beside that.
+    pub(crate) standing: Option<Standing>,
+}
 
 /// The state of a payment, and what the gateway remembered of it.
 ///
@@ -17,7 +32,7 @@ pub async fn status<S: Store>(
     store: &S,
     markets: &Markets,
     id: PaymentId,
-) -> Result<Option<(PaymentStatus, String)>, StoreError> {
+) -> Result<Option<PaymentTold>, StoreError> {
     let Some(payment) = store.payment(id).await? else {
         return Ok(None);
     };
@@ -29,20 +44,27 @@ pub async fn status<S: Store>(
         PaymentState::Claimed { batch, .. } => store.batch(batch).await?,
         _ => None,
     };
-    let told = rows
-        .authorization(&key)
-        .and_then(|signed| tell(&payment, signed, batch.as_ref(), markets));
-    Ok(told.map(|status| (status, payment.memo)))
+    let Some(signed) = rows.authorization(&key) else {
+        return Ok(None);
+    };
+    let owner = payment.keys.owner;
+    let Some(market) = markets.of(owner.chain, owner.token) else {
+        return Ok(None);
+    };
+    Ok(Some(PaymentTold {
+        status: tell(&payment, signed, batch.as_ref(), market),
+        standing: Standing::of(&payment, signed, market),
+        memo: payment.memo,
+    }))
 }
 
 fn tell(
     payment: &PaymentRow,
     authorization: &AuthorizationRow,
     batch: Option<&BatchRow>,
-    markets: &Markets,
-) -> Option<PaymentStatus> {
+    market: &Market,
+) -> PaymentStatus {
     let owner = payment.keys.owner;
-    let market = markets.of(owner.chain, owner.token)?;
     let kind: AuthorizationKind = authorization.signed.kind();
     let amounts = PaymentAmounts {
         authorized: authorization.signed.cap(),
@@ -81,5 +103,5 @@ fn tell(
         PaymentState::Lost { .. } => StatusState::Lost,
         PaymentState::Released { .. } => StatusState::Released,
     };
-    Some(status)
+    status
 }

@@ -282,19 +282,21 @@ async fn payment<R: Receipts, U, B: From<Bytes>>(
     shared: Arc<Shared<R, U>>,
     id: PaymentId,
 ) -> Response<B> {
-    match shared.receipts.status(id).await {
-        Ok(Some((mut status, memo))) => {
-            Memo::tell(&memo, &mut status);
-            uncached(json(StatusCode::OK, status.to_json()))
-        }
+    match shared.receipts.status(id, Memo::tell).await {
+        Ok(Some(told)) => match serde_json::to_string(&told) {
+            Ok(told) => uncached(json(StatusCode::OK, told)),
+            Err(error) => unread(&error),
+        },
         Ok(None) => no_payment(),
-        Err(error) => {
-            tracing::error!(%error, "a payment's status was not told");
-            Problem::new(ErrorCode::LedgerUnavailable, "the ledger cannot be read")
-                .retry_after(2)
-                .to_response()
-        }
+        Err(error) => unread(&error),
     }
+}
+
+fn unread<B: From<Bytes>>(error: &dyn core::error::Error) -> Response<B> {
+    tracing::error!(%error, "a payment's status was not told");
+    Problem::new(ErrorCode::LedgerUnavailable, "the ledger cannot be read")
+        .retry_after(2)
+        .to_response()
 }
 
 async fn ready<R: Receipts, U, B: From<Bytes>>(shared: Arc<Shared<R, U>>) -> Response<B> {

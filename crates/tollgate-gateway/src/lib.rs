@@ -36,7 +36,7 @@ pub use body::AnswerBody;
 pub use catalogue::shortest_request;
 pub use config::{ConfigError, GatewayConfig, Limits, ModelConfig};
 pub use gateway::{Gateway, GatewayBody, RouteFuture};
-pub use receipts::{Check, Receipts, ReceiptsError};
+pub use receipts::{Check, ReadMemo, Receipts, ReceiptsError, Told};
 pub use serve::{Drained, ServeConfig, serve};
 pub use tariff::{InferenceMeter, InferenceTariff};
 pub use tokens::Tokenizer;

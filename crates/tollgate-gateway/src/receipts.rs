@@ -2,20 +2,42 @@
 
 use core::future::Future;
 
+use serde::Serialize;
 use tollgate_x402::{PaymentId, PaymentStatus};
 
 /// Tells of payments: the ledger, behind the gateway.
 pub trait Receipts: Clone + Send + Sync + 'static {
-    /// The state of a payment and what the gateway remembered of its request (the memo that the meter wrote), or
-    /// nothing if there is no such payment.
+    /// A signed receipt, as it is written into the status.
+    type Receipt: Serialize + Send;
+
+    /// The state of a payment, or nothing if there is no such payment; and its signed receipt, where its charge stands and
+    /// somebody signs for the gateway. That nobody signs, or cannot now, is no error.
+    ///
+    /// What the gateway remembered of the request is the memo that its meter wrote. Nobody else reads it: `read` puts it into
+    /// the status, before the receipt is made of that.
     ///
     /// # Errors
     /// [`ReceiptsError`].
     fn status(
         &self,
         id: PaymentId,
-    ) -> impl Future<Output = Result<Option<(PaymentStatus, String)>, ReceiptsError>> + Send;
+        read: ReadMemo,
+    ) -> impl Future<Output = Result<Option<Told<Self::Receipt>>, ReceiptsError>> + Send;
 }
+
+/// What is told of a payment.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Told<R> {
+    /// Its state.
+    #[serde(flatten)]
+    pub status: PaymentStatus,
+    /// What is signed of it, if anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<R>,
+}
+
+/// Puts what a memo remembers into the status of its payment.
+pub type ReadMemo = fn(&str, &mut PaymentStatus);
 
 /// The ledger cannot be read. The operator is to blame.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

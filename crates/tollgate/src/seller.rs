@@ -13,19 +13,19 @@ use tollgate_bsc::{
     check_settler, check_token,
 };
 use tollgate_contracts::abi::Settler;
-use tollgate_eip712::LocalWallet;
+use tollgate_eip712::{LocalWallet, Signed, UsageReceipt};
 use tollgate_engine::{
-    Cashier, CashierConfig, ChainVerifier, Health, Market, Markets, OwnRail, RailConfig, Worker,
-    WorkerConfig, Worth, status,
+    Cashier, CashierConfig, ChainVerifier, Health, Market, Markets, Notary, OwnRail, RailConfig,
+    Worker, WorkerConfig, Worth, status,
 };
 use tollgate_gateway::{
     AnyUpstream, Check, EchoUpstream, Gateway, GatewayConfig, Limits, ModelConfig, OpenAiConfig,
-    OpenAiUpstream, Receipts, ReceiptsError, upstream::ApiKey,
+    OpenAiUpstream, ReadMemo, Receipts, ReceiptsError, Told, upstream::ApiKey,
 };
 use tollgate_ledger::{CurrentRun, SqliteStore, Store};
 use tollgate_payment::{SignerKey, Terms, port::Rail};
 use tollgate_price::amount_from_dollars;
-use tollgate_x402::{Address, Amount, B256, Clock, PaymentId, PaymentStatus, U256};
+use tollgate_x402::{Address, Amount, B256, Clock, PaymentId, U256};
 
 use crate::{
     clock::SystemClock,
@@ -51,16 +51,33 @@ const MAX_HEAD_AGE: u64 = 30;
 pub(crate) struct Books {
     store: AnyStore,
     markets: Markets,
+    /// Signs receipts, where an account of ours settles: a facilitator somewhere else has the key that could.
+    notary: Option<Notary<LocalWallet>>,
 }
 
 impl Receipts for Books {
+    type Receipt = Signed<UsageReceipt>;
+
     async fn status(
         &self,
         id: PaymentId,
-    ) -> Result<Option<(PaymentStatus, String)>, ReceiptsError> {
-        status(&self.store, &self.markets, id)
+        read: ReadMemo,
+    ) -> Result<Option<Told<Self::Receipt>>, ReceiptsError> {
+        let told = status(&self.store, &self.markets, id)
             .await
-            .map_err(|error| ReceiptsError(error.to_string()))
+            .map_err(|error| ReceiptsError(error.to_string()))?;
+        let Some(mut told) = told else {
+            return Ok(None);
+        };
+        read(&told.memo, &mut told.status);
+        let receipt = match &self.notary {
+            Some(notary) => notary.receipt(&told).await,
+            None => None,
+        };
+        Ok(Some(Told {
+            status: told.status,
+            receipt,
+        }))
     }
 }
 
@@ -142,6 +159,10 @@ impl Seller {
         let books = Books {
             store: store.clone(),
             markets: markets.clone(),
+            notary: match &plan.settling {
+                Settling::Own(own) => Some(Notary::new(own.operator.clone())),
+                Settling::Remote(..) => None,
+            },
         };
         let gateway = gateway(plan, till, books, chain.clone(), clock, current, health)?;
         Ok(Self {

@@ -458,7 +458,7 @@ impl World {
             .await
             .unwrap()
             .unwrap()
-            .0
+            .status
     }
 
     pub(crate) async fn state(&self, id: PaymentId) -> PaymentState {

@@ -4,6 +4,7 @@ mod failures;
 mod http2;
 mod mock;
 mod plain;
+mod receipts;
 mod replays;
 mod routes;
 mod server;

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -13,11 +13,14 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use tokio::sync::Notify;
-use tollgate_eip712::{AllowanceTerms, LocalWallet, TokenDomain, sign_allowance};
-use tollgate_engine::{Cashier, CashierConfig, Market, Markets, status};
+use tollgate_eip712::{
+    AllowanceTerms, LocalWallet, Signed, TokenDomain, UsageReceipt, Wallet, WalletError,
+    sign_allowance,
+};
+use tollgate_engine::{Cashier, CashierConfig, Market, Markets, Notary, status};
 use tollgate_gateway::{
     AnyUpstream, Check, EchoUpstream, Gateway, GatewayBody, GatewayConfig, Limits, ModelConfig,
-    OpenAiConfig, OpenAiUpstream, Receipts, ReceiptsError, Tokenizer,
+    OpenAiConfig, OpenAiUpstream, ReadMemo, Receipts, ReceiptsError, Tokenizer, Told,
 };
 use tollgate_ledger::{MemoryStore, Run};
 use tollgate_payment::{
@@ -28,7 +31,7 @@ use tollgate_payment::{
 use tollgate_price::{DollarRates, Rates};
 use tollgate_x402::{
     Address, Amount, Authorization, B256, ChainId, Clock, PaymentId, PaymentPayload,
-    PaymentRequired, PaymentState, PaymentStatus, Timestamp, U256,
+    PaymentRequired, PaymentState, PaymentStatus, Signature65, Timestamp, U256,
 };
 use tower::ServiceExt;
 
@@ -73,16 +76,72 @@ impl Verifier for Chain {
 pub(crate) struct Books {
     pub(crate) store: MemoryStore,
     markets: Markets,
+    pub(crate) key: Key,
+    notary: Notary<Key>,
 }
 
 impl Receipts for Books {
+    type Receipt = Signed<UsageReceipt>;
+
     async fn status(
         &self,
         id: PaymentId,
-    ) -> Result<Option<(PaymentStatus, String)>, ReceiptsError> {
-        status(&self.store, &self.markets, id)
+        read: ReadMemo,
+    ) -> Result<Option<Told<Self::Receipt>>, ReceiptsError> {
+        let told = status(&self.store, &self.markets, id)
             .await
-            .map_err(|error| ReceiptsError(error.to_string()))
+            .map_err(|error| ReceiptsError(error.to_string()))?;
+        let Some(mut told) = told else {
+            return Ok(None);
+        };
+        read(&told.memo, &mut told.status);
+        let receipt = self.notary.receipt(&told).await;
+        Ok(Some(Told {
+            status: told.status,
+            receipt,
+        }))
+    }
+}
+
+/// The key that settles, kept somewhere else: it counts what it signs.
+#[derive(Clone, Debug)]
+pub(crate) struct Key {
+    local: LocalWallet,
+    pub(crate) signed: Arc<AtomicUsize>,
+    pub(crate) answers: Arc<Mutex<Answers>>,
+}
+
+/// What a key that is somewhere else does when it is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Answers {
+    Signs,
+    Fails,
+    Never,
+}
+
+impl Key {
+    fn new() -> Self {
+        Self {
+            local: LocalWallet::from_bytes(&[9; 32]).unwrap(),
+            signed: Arc::default(),
+            answers: Arc::new(Mutex::new(Answers::Signs)),
+        }
+    }
+}
+
+impl Wallet for Key {
+    fn address(&self) -> Address {
+        self.local.address()
+    }
+
+    async fn sign_hash(&self, digest: &B256) -> Result<Signature65, WalletError> {
+        self.signed.fetch_add(1, Ordering::Relaxed);
+        let answers = *self.answers.lock().unwrap();
+        match answers {
+            Answers::Signs => self.local.sign_hash(digest).await,
+            Answers::Fails => Err(WalletError::Unavailable("no route".into())),
+            Answers::Never => std::future::pending().await,
+        }
     }
 }
 
@@ -169,7 +228,13 @@ impl Shop {
             },
             Arc::new(Notify::new()),
         );
-        let books = Books { store, markets };
+        let key = Key::new();
+        let books = Books {
+            store,
+            markets,
+            notary: Notary::new(key.clone()),
+            key,
+        };
         let mut upstream = OpenAiConfig::new(mock.url());
         upstream.first_token_timeout = setup.first_token;
         upstream.idle_timeout = setup.idle;
@@ -283,6 +348,16 @@ impl Shop {
             .await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
         PaymentStatus::parse_body(&answer.body, &tollgate_x402::Limits::DEFAULT).unwrap()
+    }
+
+    /// The same as JSON, as it is on the wire.
+    pub(crate) async fn told_of(&self, headers: &HeaderMap) -> Value {
+        let id = headers["x-payment-id"].to_str().unwrap();
+        let answer = self
+            .ask(Method::GET, &format!("/x402/v1/payments/{id}"), "")
+            .await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        answer.json()
     }
 
     /// Every payment that the ledger has, when none is being served any more.
