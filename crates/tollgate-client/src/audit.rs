@@ -2,8 +2,11 @@
 
 use core::fmt;
 
+use tollgate_eip712::{PaymentKind, RecoverError, TokenCounts};
 use tollgate_price::PriceTable;
-use tollgate_x402::{Address, Amount, Network, PaymentState, PaymentStatus};
+use tollgate_x402::{
+    Address, Amount, B256, Network, PaymentId, PaymentState, PaymentStatus, Timestamp, TokenUsage,
+};
 
 use crate::{Dollars, Paid, Priced, Receipt};
 
@@ -83,12 +86,70 @@ pub enum Finding {
     },
     /// An interval of the payer's counter that is not as wide as the charge.
     Interval,
-    /// A receipt header that cannot be read, and why.
+    /// A receipt header or a signed receipt that cannot be read, and why.
     Unreadable(Box<str>),
     /// A charge for a payment that is said to be released.
     ReleasedWithCharge {
         /// The charge.
         charge: Priced,
+    },
+    /// The signed receipt bears a signature that no key can have made.
+    Signature(RecoverError),
+    /// The signed receipt is signed by somebody who does not settle for the payee, or it was changed since.
+    Signer {
+        /// Who signed, if it was not changed.
+        signer: Address,
+        /// Who is paid.
+        pay_to: Address,
+    },
+    /// The signed receipt is of another authorization.
+    Authorization {
+        /// The digest that it names.
+        named: B256,
+        /// The digest of what was signed.
+        signed: B256,
+    },
+    /// The signed receipt names another kind of payment.
+    Kind {
+        /// Which it names.
+        named: PaymentKind,
+        /// Which was signed.
+        signed: PaymentKind,
+    },
+    /// The signed receipt is of another payment.
+    Payment {
+        /// The payment that was asked for.
+        asked: PaymentId,
+    },
+    /// The signed receipt and the payment's status name different charges.
+    Attested {
+        /// By the receipt, in atomic units.
+        receipt: Amount,
+        /// By the status, in atomic units; nothing if it tells of none.
+        status: Option<Amount>,
+    },
+    /// The signed receipt and the payment's status name different models.
+    Model {
+        /// By the receipt.
+        receipt: Box<str>,
+        /// By the status; empty if it names none.
+        status: Box<str>,
+    },
+    /// The signed receipt and the payment's status count different tokens.
+    Tokens {
+        /// By the receipt.
+        receipt: TokenCounts,
+        /// By the status; none if it tells of none.
+        status: TokenUsage,
+    },
+    /// The signed receipt and the payment's status name different parts of the payer's counter.
+    Counter,
+    /// The signed receipt was made before the payment.
+    IssuedAt {
+        /// When it was made, as it says.
+        issued: Timestamp,
+        /// When the payment was accepted.
+        accepted: Timestamp,
     },
 }
 
@@ -148,6 +209,49 @@ impl fmt::Display for Finding {
                     "the payment is said to be released, and charged {charge}"
                 )
             }
+            Self::Signature(error) => write!(f, "the signed receipt is not signed: {error}"),
+            Self::Signer { signer, pay_to } => write!(
+                f,
+                "the signed receipt is signed by {signer}, who does not settle for {pay_to}, or it was changed"
+            ),
+            Self::Authorization { named, signed } => write!(
+                f,
+                "the signed receipt is of the authorization {named}, not of {signed}"
+            ),
+            Self::Kind { named, signed } => {
+                let (named, signed) = (named.as_str(), signed.as_str());
+                write!(
+                    f,
+                    "the signed receipt is of a payment of the kind {named}, not {signed}"
+                )
+            }
+            Self::Payment { asked } => {
+                write!(f, "the signed receipt is of another payment than {asked}")
+            }
+            Self::Attested { receipt, status } => {
+                let told = status.map_or_else(|| "none".to_owned(), |told| told.to_string());
+                write!(
+                    f,
+                    "the signed receipt says {receipt} atomic units were charged, the payment's status says {told}"
+                )
+            }
+            Self::Model { receipt, status } => write!(
+                f,
+                "the signed receipt names the model {receipt:?}, the payment's status {status:?}"
+            ),
+            Self::Tokens { receipt, status } => write!(
+                f,
+                "the signed receipt counts {} and {} tokens in and out, the payment's status {} and {}",
+                receipt.input, receipt.output, status.input_tokens, status.output_tokens
+            ),
+            Self::Counter => f.write_str(
+                "the signed receipt and the payment's status name different parts of the counter",
+            ),
+            Self::IssuedAt { issued, accepted } => write!(
+                f,
+                "the signed receipt was made at {}, before the payment was accepted at {}",
+                issued.0, accepted.0
+            ),
         }
     }
 }

@@ -8,7 +8,7 @@ use tollgate_bsc::{
 };
 use tollgate_x402::{Authorization, ChainId, Exact, PaymentStatus};
 
-use crate::{ChainFacts, FactsError, Paid};
+use crate::{ChainFacts, FactsError, Finding, Paid, SignedReceipt};
 
 /// One chain behind its JSON-RPC endpoints, connected when it is first asked.
 #[derive(Debug)]
@@ -169,4 +169,33 @@ pub async fn verify_on_chain(
         movement,
     };
     verify_settlement(chain, &receipt).await.map(Some)
+}
+
+/// Asks the chain whether who signed a receipt settles for `pay_to`, whom the payer signed for: is it, where that is a plain
+/// account, or is an operator of the `Settler` there. What is wrong if not. It is one call, and none where `pay_to` itself
+/// signed.
+///
+/// The chain is asked as it is now. An operator that was dismissed since is found: who keeps receipts asks when they come.
+///
+/// # Errors
+/// [`ChainError`]: the chain did not answer, and nothing is decided.
+pub async fn verify_signer(
+    chain: &Chain,
+    pay_to: Address,
+    receipt: &SignedReceipt,
+) -> Result<Option<Finding>, ChainError> {
+    let signer = match receipt.signer() {
+        Ok(signer) => signer,
+        Err(error) => return Ok(Some(Finding::Signature(error))),
+    };
+    if signer == pay_to {
+        return Ok(None);
+    }
+    let argument = signer.into_word();
+    let answer = match read(chain, pay_to, "isOperator(address)", argument.as_slice()).await {
+        Ok(answer) => word(&answer),
+        Err(ChainError::Reverted { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    Ok((answer != Some(U256::ONE)).then_some(Finding::Signer { signer, pay_to }))
 }

@@ -15,13 +15,13 @@ use http_body::Body;
 use http_body_util::{BodyExt, Limited};
 use tollgate_eip712::Wallet;
 use tollgate_price::PriceTable;
-use tollgate_x402::{Clock, PaymentId, PaymentStatus};
+use tollgate_x402::{Clock, PaymentId, PaymentStatus, ReadError};
 use tower_service::Service;
 
 use crate::{
     ChainFacts, ChatPart, ChatReader, Finding, NoFacts, Nonces, Origin, Paid, PaidBody, Pay,
-    PayError, Payer, PayerBuilder, Policy, Receipt, ReceiptHandle, Transport, audit,
-    error::Unfinished,
+    PayError, Payer, PayerBuilder, PaymentTold, Policy, Receipt, ReceiptHandle, Transport, audit,
+    audit_receipt, error::Unfinished,
 };
 
 /// The longest answer in one piece, in bytes.
@@ -245,7 +245,7 @@ impl<W: Wallet + 'static, N: ChainFacts + 'static> TollgateClient<W, N> {
     ///
     /// # Errors
     /// [`PayError`]; an answer of another status than 200 is [`PayError::Answer`].
-    pub async fn payment(&self, origin: &Origin, id: PaymentId) -> Result<PaymentStatus, PayError> {
+    pub async fn payment(&self, origin: &Origin, id: PaymentId) -> Result<PaymentTold, PayError> {
         let url = format!("{origin}/x402/v1/payments/{id}");
         let uri: Uri = url.parse().map_err(|_| PayError::Url(url))?;
         let mut request = Request::new(Bytes::new());
@@ -262,10 +262,11 @@ impl<W: Wallet + 'static, N: ChainFacts + 'static> TollgateClient<W, N> {
                 text: text(&answer.body),
             });
         }
-        Ok(PaymentStatus::parse_body(
-            &answer.body,
-            &self.payer().policy().limits,
-        )?)
+        let told = PaymentTold::parse_body(&answer.body, &self.payer().policy().limits)?;
+        if told.status.id != id {
+            return Err(ReadError::Shape("the status of the payment that was asked for").into());
+        }
+        Ok(told)
     }
 
     /// Holds a receipt against what was signed, quoted and priced, and against the payment's status if one was
@@ -277,6 +278,12 @@ impl<W: Wallet + 'static, N: ChainFacts + 'static> TollgateClient<W, N> {
         status: Option<&PaymentStatus>,
     ) -> Vec<Finding> {
         audit(paid, receipt, status, self.prices.as_ref())
+    }
+
+    /// Holds the signed receipt that a seller told of a payment against what was signed for it and against the payment's
+    /// status. The chain is not asked: who signed is its to tell.
+    pub fn audit_receipt(&self, paid: &Paid, told: &PaymentTold) -> Vec<Finding> {
+        audit_receipt(paid.authorization(), paid.digest(), told)
     }
 }
 

@@ -32,6 +32,7 @@ mod receipt;
 mod refusal;
 mod replay;
 mod service;
+mod signed;
 mod sources;
 mod state;
 mod tap;
@@ -61,10 +62,11 @@ pub use receipt::{Receipt, ReceiptError, ReceiptHandle};
 pub use refusal::{Priced, Refusal, Refusals};
 pub use replay::ReplayBody;
 pub use service::{Pay, PayFuture, PayLayer};
+pub use signed::{PaymentTold, SignedReceipt, audit_receipt};
 pub use sources::{Nonces, OsNonces, SystemClock};
 
 #[cfg(feature = "chain")]
-pub use chain::{ChainRpc, verify_on_chain};
+pub use chain::{ChainRpc, verify_on_chain, verify_signer};
 #[cfg(feature = "http")]
 pub use client::{Answer, BuildError, ClientBuilder, PaidStream, TollgateClient};
 #[cfg(feature = "http")]

@@ -4,7 +4,7 @@ use core::fmt;
 use std::sync::Arc;
 
 use tollgate_x402::{
-    Address, Allowance, Amount, Authorization, AuthorizationKind, ChainId, Timestamp,
+    Address, Allowance, Amount, Authorization, AuthorizationKind, B256, ChainId, Timestamp,
 };
 
 use crate::{Dollars, Origin, Priced};
@@ -39,6 +39,7 @@ pub struct Paid {
     /// Until when the authorization can be submitted.
     pub deadline: Timestamp,
     pub(crate) signed: Signed,
+    pub(crate) digest: B256,
 }
 
 /// The authorization, with its signature: nothing for a log.
@@ -55,6 +56,11 @@ impl Paid {
     /// What was signed. It is a bearer credential until it is settled or expires.
     pub fn authorization(&self) -> &Authorization {
         &self.signed.0
+    }
+
+    /// The EIP-712 digest of what was signed. By it a seller's signed receipt names the authorization.
+    pub const fn digest(&self) -> B256 {
+        self.digest
     }
 
     pub(crate) fn allowance(&self) -> Option<Arc<Allowance>> {

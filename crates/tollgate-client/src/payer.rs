@@ -6,7 +6,7 @@ use std::sync::Arc;
 use alloy_primitives::U256;
 use http::{HeaderName, HeaderValue};
 use tollgate_eip712::{
-    AllowanceTerms, Eip3009Terms, OnceTerms, Permit2ExactTerms, Wallet, sign_allowance,
+    AllowanceTerms, Eip3009Terms, OnceTerms, Permit2ExactTerms, Wallet, digest, sign_allowance,
     sign_eip3009, sign_once, sign_permit2_exact,
 };
 use tollgate_x402::{
@@ -191,6 +191,7 @@ impl<W: Wallet, N: ChainFacts> Payer<W, N> {
             max_charge: state.policy.max_charge,
             reused: true,
             deadline: allowance.deadline,
+            digest: digest(&*authorization, asset.domain()),
             signed: Signed(authorization),
         };
         let ready = self.ready(target, &quote.offer, entry, paid).ok()?;
@@ -377,6 +378,7 @@ impl<W: Wallet, N: ChainFacts> Payer<W, N> {
             max_charge: self.state.policy.max_charge,
             reused,
             deadline: authorization.deadline(),
+            digest: digest(&authorization, plan.asset.domain()),
             signed: Signed(Arc::new(authorization)),
         }
     }

@@ -3,7 +3,7 @@
 
 use std::{io::Write, time::Duration};
 
-use tollgate_client::{ChainRpc, ChatPart, Policy, TollgateClient, verify_on_chain};
+use tollgate_client::{ChainRpc, ChatPart, Policy, TollgateClient, verify_on_chain, verify_signer};
 use tollgate_eip712::LocalWallet;
 use tollgate_x402::{ChainId, PaymentState};
 
@@ -48,15 +48,21 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
 
         // A block is final a second or two after the settlement.
-        let status = loop {
-            let status = client.payment(&paid.origin, id).await?;
-            if status.state == PaymentState::Final {
-                break status;
+        let told = loop {
+            let told = client.payment(&paid.origin, id).await?;
+            if told.status.state == PaymentState::Final {
+                break told;
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         };
-        let chain = ChainRpc::new(ChainId::DEV, rpc);
-        let verdict = verify_on_chain(chain.chain().await?, &paid, &status).await?;
+        // The seller's signature under all that, by a key that the chain knows.
+        let (rpc, signed) = (ChainRpc::new(ChainId::DEV, rpc), told.signed());
+        let chain = rpc.chain().await?;
+        let signer = verify_signer(chain, paid.pay_to, signed.ok_or("nothing is signed")?).await?;
+        for finding in client.audit_receipt(&paid, &told).into_iter().chain(signer) {
+            println!("the signed receipt is wrong: {finding}");
+        }
+        let verdict = verify_on_chain(chain, &paid, &told.status).await?;
         let moved = verdict.is_some_and(|verdict| verdict.is_final());
         println!("the chain shows exactly this charge, for good: {moved}");
     }

@@ -6,17 +6,19 @@ use std::{
     task::{Context, Poll},
 };
 
-use alloy_primitives::{B256, U256, address, hex};
+use alloy_primitives::{Address, B256, U256, address, hex};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tollgate_bsc::{Call, RawTransaction, SettleItem, Submission, settle};
 use tollgate_client::{
     AuthorizationKind, Chain, ChainConfig, ChainFacts, ChainRpc, Finding, Paid, Pay, PayError,
-    Payer, Policy, Receipt, Verdict, audit, verify_on_chain,
+    Payer, Policy, Receipt, SignedReceipt, Verdict, audit, verify_on_chain, verify_signer,
 };
 use tollgate_devchain::{BlockTime, DEV_ACCOUNTS, DEV_SETTLER, DevChain, Development, Genesis};
-use tollgate_eip712::{LocalWallet, Wallet};
+use tollgate_eip712::{
+    LocalWallet, PaymentKind, TokenCounts, UsageReceipt, Version1, Wallet, sign_statement,
+};
 use tollgate_x402::{
     Amount, Authorization, ChainId, Interval, Limits, Network, PaymentAmounts, PaymentId,
     PaymentPayload, PaymentRequired, PaymentRequirements, PaymentState, PaymentStatus, PrimaryType,
@@ -202,6 +204,70 @@ async fn what_was_signed_is_settled_and_the_status_proven_to_the_last_unit() {
         .permit_nonce(ChainId::DEV, paid.token, paid.payer)
         .await;
     assert_eq!(nonce, Ok(U256::from(1)));
+}
+
+/// A receipt for what was paid to this address, signed by this account.
+async fn receipt(pay_to: Address, signer: usize) -> SignedReceipt {
+    let receipt = UsageReceipt {
+        version: Version1,
+        chain: ChainId::DEV,
+        pay_to,
+        payment: B256::repeat_byte(1),
+        authorization: B256::repeat_byte(2),
+        request: B256::ZERO,
+        kind: PaymentKind::Once,
+        payer: wallet(0).address(),
+        token: entry().asset,
+        amount: Amount::from(CENT),
+        model: "m".into(),
+        tokens: TokenCounts::default(),
+        counter: None,
+        issued_at: Timestamp(1),
+    };
+    sign_statement(&wallet(signer), receipt).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_receipt_by_a_strangers_key_or_changed_on_the_way_is_found_by_the_chain() {
+    const STRANGER: usize = 3;
+    let (_dev, config) = chain().await;
+    let chain = Chain::connect(config).await.unwrap();
+    let stranger = |pay_to| Finding::Signer {
+        signer: wallet(STRANGER).address(),
+        pay_to,
+    };
+
+    // The Settler's own list of operators, in one call.
+    let calls = chain.rpc_counts().total();
+    let operators = receipt(DEV_SETTLER, OPERATOR).await;
+    assert_eq!(
+        verify_signer(&chain, DEV_SETTLER, &operators).await,
+        Ok(None)
+    );
+    assert_eq!(chain.rpc_counts().total(), calls + 1);
+    let strangers = receipt(DEV_SETTLER, STRANGER).await;
+    let found = verify_signer(&chain, DEV_SETTLER, &strangers).await;
+    assert_eq!(found, Ok(Some(stranger(DEV_SETTLER))));
+    let mut changed = operators;
+    changed.payload.amount = Amount::from(2 * CENT);
+    let found = verify_signer(&chain, DEV_SETTLER, &changed).await;
+    assert!(
+        matches!(found, Ok(Some(Finding::Signer { .. }))),
+        "{found:?}"
+    );
+
+    // A plain account signs for itself alone, and is not asked for.
+    let account = wallet(5).address();
+    let calls = chain.rpc_counts().total();
+    let own = receipt(account, 5).await;
+    assert_eq!(verify_signer(&chain, account, &own).await, Ok(None));
+    assert_eq!(chain.rpc_counts().total(), calls);
+    // A contract that keeps no operators, and reverts.
+    for pay_to in [account, entry().asset] {
+        let strangers = receipt(pay_to, STRANGER).await;
+        let found = verify_signer(&chain, pay_to, &strangers).await;
+        assert_eq!(found, Ok(Some(stranger(pay_to))));
+    }
 }
 
 #[tokio::test]

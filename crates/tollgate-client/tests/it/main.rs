@@ -15,3 +15,4 @@ mod ready;
 mod receipts;
 mod reuse;
 mod seller;
+mod signed;

@@ -121,12 +121,15 @@ async fn chat_streams_text_and_ends_with_a_receipt() {
         assert_eq!(receipt.charge, Some(cents(1)));
         assert_eq!(answer.findings(), []);
         let paid = answer.paid().unwrap();
-        let status = client
+        let told = client
             .payment(&paid.origin, receipt.payment_id.unwrap())
             .await
             .unwrap();
-        assert_eq!(status.payer, paid.payer);
-        assert_eq!(client.audit(paid, &receipt, Some(&status)), []);
+        assert_eq!(told.status.payer, paid.payer);
+        assert_eq!(client.audit(paid, &receipt, Some(&told.status)), []);
+        // This seller signs none, which is nothing to be found.
+        assert_eq!(told.receipt, None);
+        assert_eq!(client.audit_receipt(paid, &told), []);
     }
     assert_eq!(wallet.count(), 1);
 }

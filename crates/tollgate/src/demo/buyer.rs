@@ -6,9 +6,9 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use tollgate_chat::dialect::dgrid;
-use tollgate_client::{ChatPart, ChatReader, Transport};
+use tollgate_client::{ChatPart, ChatReader, PaymentTold, Transport};
 use tollgate_sse::Limits as SseLimits;
-use tollgate_x402::{Amount, Limits, PaymentRequired, PaymentState, PaymentStatus, header};
+use tollgate_x402::{Amount, Limits, PaymentRequired, PaymentState, header};
 
 use super::show::Show;
 
@@ -139,11 +139,11 @@ impl Buyer {
         })
     }
 
-    pub(super) async fn status(&mut self, id: &str) -> anyhow::Result<PaymentStatus> {
+    pub(super) async fn payment(&mut self, id: &str) -> anyhow::Result<PaymentTold> {
         let request = Request::get(format!("{}/payments/{id}", self.url)).body(Bytes::new())?;
         let response = self.call(request).await?;
         let body = collect(response.into_body()).await?;
-        Ok(PaymentStatus::parse_body(&body, &Limits::DEFAULT)?)
+        Ok(PaymentTold::parse_body(&body, &Limits::DEFAULT)?)
     }
 }
 
@@ -152,11 +152,12 @@ pub(super) async fn settled(
     buyer: &mut Buyer,
     id: &str,
     show: &Show,
-) -> anyhow::Result<PaymentStatus> {
+) -> anyhow::Result<PaymentTold> {
     let deadline = Instant::now() + PATIENCE;
     let mut last = None;
     loop {
-        let status = buyer.status(id).await?;
+        let told = buyer.payment(id).await?;
+        let status = &told.status;
         if last != Some(status.state) {
             let transaction = status
                 .transaction
@@ -170,7 +171,7 @@ pub(super) async fn settled(
             last = Some(status.state);
         }
         match status.state {
-            PaymentState::Final => return Ok(status),
+            PaymentState::Final => return Ok(told),
             PaymentState::Lost | PaymentState::Released => {
                 bail!("the payment ended as {}", name_of(status.state))
             }

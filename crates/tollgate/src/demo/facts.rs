@@ -4,6 +4,7 @@ use alloy_sol_types::SolCall;
 use anyhow::Context;
 use serde::Serialize;
 use tollgate_bsc::{BlockTag, CallRequest, Chain, Verdict};
+use tollgate_client::{Finding, SignedReceipt};
 use tollgate_contracts::{
     abi::{IErc20, Settler},
     tokens::USD1,
@@ -45,6 +46,7 @@ pub(super) struct Facts {
     pub(super) treasury_after: Amount,
     pub(super) first_byte_ms: u128,
     pub(super) final_ms: u128,
+    pub(super) receipt: Option<SignedReceipt>,
     pub(super) checks: Vec<CheckLine>,
     pub(super) adds_up: bool,
 }
@@ -65,6 +67,7 @@ impl Facts {
         seller: &Seller,
         status: &PaymentStatus,
         verdict: Verdict,
+        wrong: &[Finding],
         decimals: u8,
     ) -> anyhow::Result<()> {
         let rates = plan
@@ -122,6 +125,11 @@ impl Facts {
             "the chain shows exactly the receipt's transfer, final",
             verdict.is_final(),
             format!("{verdict:?}"),
+        );
+        line(
+            "the receipt is signed by the Settler's operator, and says the same",
+            self.receipt.is_some() && wrong.is_empty(),
+            format!("{wrong:?}"),
         );
         let books = totals.discrepancies();
         line(

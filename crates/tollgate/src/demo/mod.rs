@@ -15,9 +15,9 @@ use anyhow::Context;
 use tokio::{net::TcpListener, sync::oneshot};
 use tollgate_bsc::{Movement, SettlementReceipt, verify_settlement};
 use tollgate_chat::{ChatRequest, dialect::dgrid};
-use tollgate_client::Transport;
+use tollgate_client::{Finding, PaymentTold, Transport, audit_receipt, verify_signer};
 use tollgate_contracts::tokens::USD1;
-use tollgate_eip712::{AllowanceTerms, LocalWallet, TokenDomain, sign_allowance};
+use tollgate_eip712::{AllowanceTerms, LocalWallet, TokenDomain, digest, sign_allowance};
 use tollgate_gateway::ServeConfig;
 use tollgate_x402::{Authorization, Clock, PaymentPayload, PaymentRequirements, PrimaryType, U256};
 
@@ -158,7 +158,13 @@ impl Demo {
         let committed = Instant::now();
 
         show.title("3. The settlement");
-        let status = settled(&mut buyer, &answer.payment_id, show).await?;
+        let told = settled(&mut buyer, &answer.payment_id, show).await?;
+        let wrong = held_against(&authorization, &told, seller).await?;
+        let PaymentTold {
+            status,
+            receipt: signed,
+            ..
+        } = told;
         let final_ms = committed.elapsed().as_millis();
         let transaction = status
             .transaction
@@ -219,14 +225,34 @@ impl Demo {
             treasury_after,
             first_byte_ms: answer.first_byte.duration_since(started).as_millis(),
             final_ms,
+            receipt: signed.and_then(Result::ok),
             checks: Vec::new(),
             adds_up: false,
         };
         facts
-            .check(plan, seller, &status, verdict, decimals)
+            .check(plan, seller, &status, verdict, &wrong, decimals)
             .await?;
         Ok(facts)
     }
+}
+
+/// What is wrong with the signed receipt: by what the payer signed, by the payment's state, and by the Settler's own list of
+/// operators.
+async fn held_against(
+    authorization: &Authorization,
+    told: &PaymentTold,
+    seller: &Seller,
+) -> anyhow::Result<Vec<Finding>> {
+    let market = seller
+        .markets
+        .of(authorization.chain(), authorization.token())
+        .context("the seller takes USD1")?;
+    let digest = digest(authorization, &market.domain);
+    let mut wrong = audit_receipt(authorization, digest, told);
+    if let Some(signed) = told.signed() {
+        wrong.extend(verify_signer(&seller.chain, seller.pay_to, signed).await?);
+    }
+    Ok(wrong)
 }
 
 async fn sign(
