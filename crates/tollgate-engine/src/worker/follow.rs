@@ -19,6 +19,28 @@ const RETRY_REFUSED: u64 = 1;
 /// A rest is doubled so many times, at most.
 const MOST_DOUBLINGS: u32 = 8;
 
+/// Where a batch is found to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Followed {
+    /// Decided, and written.
+    Concluded,
+    /// In a block: its nonce is used, unless that block goes.
+    InBlock,
+    /// Ahead of the chain.
+    Ahead,
+}
+
+impl Followed {
+    /// Where a batch was when it was last looked at.
+    pub(super) const fn last(batch: &BatchRow) -> Self {
+        match batch.state {
+            BatchState::Concluded { .. } => Self::Concluded,
+            BatchState::Included { .. } => Self::InBlock,
+            BatchState::Claimed | BatchState::Sealed => Self::Ahead,
+        }
+    }
+}
+
 /// How long a token is left alone.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Rest {
@@ -36,17 +58,17 @@ impl Rest {
 }
 
 impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
-    /// Brings one undecided batch forward. Whether it is concluded.
+    /// Brings one undecided batch forward.
     pub(super) async fn follow(
         &mut self,
         batch: &BatchRow,
         blocked: bool,
-    ) -> Result<bool, WorkerError> {
+    ) -> Result<Followed, WorkerError> {
         let mine = batch.signer == self.config.signer;
         if batch.state == BatchState::Claimed {
             if mine {
                 self.send(batch).await?;
-                return Ok(false);
+                return Ok(Followed::Ahead);
             }
             // Its account is gone and has signed nothing: the payments are due again, and this account's.
             let fate = Fate {
@@ -54,19 +76,19 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
                 block: 0,
                 items: vec![ItemFate::Untried; batch.items.len()],
             };
-            return self.conclude(batch, fate).await;
+            return self.concluded(batch, fate).await;
         }
         let trace = match self.rail.trace(batch).await {
             // It outlives a restart: whoever looks next may see nothing of it.
             Err(RailError::Ahead(reason)) => {
                 self.stop(reason).await?;
-                return Ok(false);
+                return Ok(Followed::Ahead);
             }
             trace => trace?,
         };
         match trace {
-            Trace::Final(_) if blocked => {}
-            Trace::Final(fate) => return self.conclude(batch, fate).await,
+            Trace::Final(_) if blocked => Ok(Followed::InBlock),
+            Trace::Final(fate) => self.concluded(batch, fate).await,
             Trace::Included {
                 transaction,
                 block,
@@ -84,6 +106,7 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
                 if good && Permitted::concerns(batch) {
                     self.permitted(batch).await?;
                 }
+                Ok(Followed::InBlock)
             }
             Trace::Pending => {
                 if matches!(batch.state, BatchState::Included { .. }) {
@@ -99,9 +122,17 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
                 } else {
                     self.press(batch).await?;
                 }
+                Ok(Followed::Ahead)
             }
         }
-        Ok(false)
+    }
+
+    async fn concluded(&mut self, batch: &BatchRow, fate: Fate) -> Result<Followed, WorkerError> {
+        Ok(if self.conclude(batch, fate).await? {
+            Followed::Concluded
+        } else {
+            Followed::InBlock
+        })
     }
 
     /// What waited for a permit is drawn, since it is in a block.

@@ -12,7 +12,7 @@ use tollgate_payment::{
 };
 use tollgate_x402::{Clock, Timestamp};
 
-use super::{Progress, Worker, WorkerError};
+use super::{Progress, Worker, WorkerError, follow::Followed};
 use crate::elapsed::passed;
 
 /// Batches that are begun in one look, at most: then what is undecided has its turn again.
@@ -22,12 +22,18 @@ const MOST_SENT: usize = 16;
 /// the next one.
 const LONGEST: u64 = 2;
 
+/// Batches that may be undecided at once, in blocks or not, for each that may be ahead of the chain: while nothing becomes
+/// final they are only waited for, and a reorganization can bring them back.
+const MOST_UNDECIDED: usize = 8;
+
 /// What one look has found.
 #[derive(Default)]
 struct Found {
     progress: Progress,
     /// Batches that take room.
     open: usize,
+    /// Those of them that are in no block.
+    ahead: usize,
     /// Batches with something of a payer in them, of any age.
     of: BTreeMap<OwnerKey, usize>,
     /// Counters of batches that are not decided.
@@ -35,14 +41,20 @@ struct Found {
 }
 
 impl Found {
-    fn undecided(&mut self, batch: &BatchRow, counts: bool) {
+    fn undecided(&mut self, batch: &BatchRow, counts: bool, followed: Followed) {
         self.progress.undecided = self.progress.undecided.saturating_add(1);
+        let ahead = counts && followed == Followed::Ahead;
         self.open = self.open.saturating_add(usize::from(counts));
+        self.ahead = self.ahead.saturating_add(usize::from(ahead));
         let owners: BTreeSet<OwnerKey> = batch.items.iter().map(BatchItem::owner).collect();
         for owner in owners {
             let of = self.of.entry(owner).or_default();
             *of = of.saturating_add(1);
         }
+    }
+
+    fn has_room(&self, room: &Room) -> bool {
+        self.ahead < room.batches && self.open < room.batches.saturating_mul(MOST_UNDECIDED)
     }
 }
 
@@ -91,7 +103,7 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             return Err(WorkerError::Halted(halt));
         }
         let began = self.clock.now();
-        while found.open < room.batches
+        while found.has_room(&room)
             && found.progress.sent < MOST_SENT
             && !passed(LONGEST, began, self.clock.now())
         {
@@ -105,7 +117,7 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
             };
             self.send(&batch).await?;
             found.progress.sent = found.progress.sent.saturating_add(1);
-            found.undecided(&batch, true);
+            found.undecided(&batch, true, Followed::Ahead);
         }
         failed_long.map_or(Ok(found.progress), Err)
     }
@@ -142,6 +154,7 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
                     *left_off = Some(batch.id);
                 }
             }
+            let mut followed = Followed::last(batch);
             if place >= from && !ended {
                 match self.lead().await {
                     Ok(true) => {}
@@ -156,18 +169,18 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
                 // A counter's batches are concluded in their order.
                 let blocked = counters(batch).any(|counter| found.waiting.contains(&counter));
                 match self.follow(batch, blocked).await {
-                    Ok(true) => {
+                    Ok(Followed::Concluded) => {
                         found.progress.concluded = found.progress.concluded.saturating_add(1);
                         continue;
                     }
-                    Ok(false) => {}
+                    Ok(now) => followed = now,
                     Err(error) => {
                         failed.get_or_insert(error);
                     }
                 }
             }
             found.waiting.extend(counters(batch));
-            found.undecided(batch, part == 0);
+            found.undecided(batch, part == 0, followed);
         }
         Ok(true)
     }
