@@ -221,7 +221,23 @@ impl<W: Wallet + 'static, N: ChainFacts + 'static> TollgateClient<W, N> {
     /// (without `finish` and `[DONE]`, or in the middle of a JSON text) is [`PayError::Broken`], after the parts that
     /// came.
     pub async fn chat(&self, url: &str, body: impl Into<Bytes>) -> Result<PaidStream, PayError> {
-        let response = self.send(post(url, body.into())?).await?;
+        self.chat_with(url, HeaderMap::new(), body).await
+    }
+
+    /// The same, with further headers on the request, such as `Prefer: wait=10` where the answer is not streamed and shall
+    /// tell the transaction.
+    ///
+    /// # Errors
+    /// As [`chat`](Self::chat).
+    pub async fn chat_with(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        body: impl Into<Bytes>,
+    ) -> Result<PaidStream, PayError> {
+        let mut request = post(url, body.into())?;
+        request.headers_mut().extend(headers);
+        let response = self.send(request).await?;
         if !response.status().is_success() {
             let answer = whole(response).await?;
             return Err(PayError::Answer {

@@ -9,9 +9,9 @@ use tollgate_payment::{
     command::{Answer, Charge, Checkpoint, Commit, Release, Reservation, Standing},
     port::{Admitted, Hold, HoldError},
 };
-use tollgate_x402::{Amount, PaymentId};
+use tollgate_x402::{Amount, PaymentId, PaymentStatus};
 
-use crate::watch::Watch;
+use crate::{included::Inclusions, watch::Watch};
 
 /// A reservation in the ledger. Dropped without an end, it is ended by its last checkpoint.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub struct EngineHold<S: Store> {
     retention: Option<Retention>,
     answer: Option<Answer>,
     watch: Option<Watch>,
+    inclusions: Option<Arc<Inclusions>>,
     work: Arc<Notify>,
 }
 
@@ -47,6 +48,7 @@ impl<S: Store> EngineHold<S> {
             retention,
             answer: None,
             watch: None,
+            inclusions: None,
             work,
         }
     }
@@ -54,6 +56,12 @@ impl<S: Store> EngineHold<S> {
     /// The same, of a payer that is looked at again while it is served.
     pub(crate) fn watched(mut self, watch: Option<Watch>) -> Self {
         self.watch = watch;
+        self
+    }
+
+    /// The same, of a till whose callers may wait for a block.
+    pub(crate) fn awaited(mut self, inclusions: Option<Arc<Inclusions>>) -> Self {
+        self.inclusions = inclusions;
         self
     }
 }
@@ -100,6 +108,13 @@ impl<S: Store> Hold for EngineHold<S> {
 
     fn keep(&mut self, answer: Answer) {
         self.answer = self.retention.map(|_| answer);
+    }
+
+    fn inclusion(&self) -> Option<impl Future<Output = Option<PaymentStatus>> + Send + use<S>> {
+        let (open, inclusions) = self.open.as_ref().zip(self.inclusions.as_ref())?;
+        inclusions
+            .expected(&open.keys.authorization)
+            .then(|| Arc::clone(inclusions).wait(open.store.clone(), self.admitted.id))
     }
 
     async fn commit(mut self, used: Amount, memo: Option<String>) -> Result<Charge, HoldError> {

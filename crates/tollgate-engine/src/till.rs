@@ -24,6 +24,7 @@ use crate::{
     health::Health,
     hold::{EngineHold, abandon},
     ids::Ids,
+    included::{Inclusions, Pace},
     market::{Market, Markets},
     prices::Prices,
     refusal::{explain, in_flight, refused, repriced, unrecorded, unverified, used_up},
@@ -76,6 +77,8 @@ struct Inner<S, V> {
     /// Seconds between looks at the payer of a long stream.
     recheck: OnceLock<u64>,
     prices: OnceLock<Prices>,
+    /// Of callers that wait for a block, where they may.
+    inclusions: OnceLock<Arc<Inclusions>>,
 }
 
 impl<S, V> fmt::Debug for Cashier<S, V> {
@@ -120,6 +123,7 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
             health: OnceLock::new(),
             recheck: OnceLock::new(),
             prices: OnceLock::new(),
+            inclusions: OnceLock::new(),
         };
         Self {
             inner: Arc::new(inner),
@@ -151,6 +155,18 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
     pub fn with_prices(self, prices: &str) -> Self {
         // The first is the one that counts.
         let _ = self.inner.prices.set(Prices::new(prices));
+        self
+    }
+
+    /// The same, whose callers may wait until what they paid is in a block ([`Hold::inclusion`]), where that is settled at
+    /// once and settlement is well. Without it nobody waits.
+    ///
+    /// [`Hold::inclusion`]: tollgate_payment::port::Hold::inclusion
+    #[must_use]
+    pub fn with_pace(self, pace: Pace) -> Self {
+        let inclusions = Inclusions::new(pace, self.markets().clone());
+        // The first is the one that counts.
+        let _ = self.inner.inclusions.set(Arc::new(inclusions));
         self
     }
 
@@ -274,7 +290,8 @@ impl<S: Store, V: Verifier> Cashier<S, V> {
             };
             let work = Arc::clone(&this.inner.work);
             let hold = EngineHold::new(store, keys, admitted, executed, retention, work);
-            Ok(hold.watched(watch))
+            let inclusions = this.inner.inclusions.get().cloned();
+            Ok(hold.watched(watch).awaited(inclusions))
         });
         task.await.unwrap_or_else(|_| {
             let stopped = "the ledger's task was stopped".to_owned();

@@ -3,6 +3,7 @@
 use std::{io::IsTerminal, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 use tollgate_chat::{ChatRequest, dialect::dgrid};
 use tollgate_client::{
@@ -49,6 +50,15 @@ pub(crate) struct Chat {
     /// Wait for the whole answer instead of streaming it
     #[arg(long)]
     no_stream: bool,
+    /// With --no-stream: wait so long, after the answer is there, until its payment is in a block. The gateway may wait less,
+    /// and does not wait where it settles an allowance's charges together
+    #[arg(
+        long,
+        requires = "no_stream",
+        value_parser = clap::value_parser!(u64).range(1..=3_600),
+        value_name = "SECONDS"
+    )]
+    wait: Option<u64>,
     /// Print one JSON object at the end, with the answer and what it cost
     #[arg(long)]
     json: bool,
@@ -79,6 +89,7 @@ impl Chat {
             .max_authorization(self.max_sign_usd);
         // A gateway works on an answer for ten minutes at most.
         let silence = if self.no_stream { 660 } else { 120 };
+        let silence = silence + self.wait.unwrap_or(0);
         let client = TollgateClient::builder()
             .silence(Duration::from_secs(silence))
             .wallet(wallet)
@@ -92,7 +103,8 @@ impl Chat {
                 .trim_end_matches('/')
                 .trim_end_matches("/x402/v1")
         );
-        let mut answer = client.chat(&url, self.body()?).await.map_err(lost)?;
+        let asked = client.chat_with(&url, self.preferences(), self.body()?);
+        let mut answer = asked.await.map_err(lost)?;
         let mut text = String::new();
         let mut ending = Ending::default();
         while let Some(part) = answer.next().await {
@@ -136,7 +148,8 @@ impl Chat {
                     .payment_id
                     .map(|id| format!(" · payment {id}"))
                     .unwrap_or_default();
-                warn_person!("{}", dim(&format!("paid {charge}{id}")));
+                let block = self.block(receipt);
+                warn_person!("{}", dim(&format!("paid {charge}{id}{block}")));
             }
             for finding in &findings {
                 warn_person!("tollgate: {finding}");
@@ -161,6 +174,24 @@ impl Chat {
             format!("put the paying account's private key into the environment variable {name}, or name another with --key-env")
         })?;
         LocalWallet::from_hex(&key).with_context(|| format!("{name} holds no private key"))
+    }
+
+    /// What the gateway is asked beside the question.
+    fn preferences(&self) -> HeaderMap {
+        let wait = |seconds: u64| {
+            let value = HeaderValue::try_from(format!("wait={seconds}")).ok()?;
+            Some((HeaderName::from_static("prefer"), value))
+        };
+        self.wait.and_then(wait).into_iter().collect()
+    }
+
+    /// Whether the payment is in a block, if that was waited for.
+    fn block(&self, receipt: &Receipt) -> String {
+        match (receipt.transaction, self.wait) {
+            (Some(transaction), _) => format!(" · transaction {transaction}"),
+            (None, Some(_)) => " · in no block yet".to_owned(),
+            (None, None) => String::new(),
+        }
     }
 
     fn body(&self) -> anyhow::Result<bytes::Bytes> {
@@ -281,6 +312,7 @@ fn report(
         "allowanceLeft": receipt.and_then(|receipt| receipt.allowance_left),
         "totalTokens": receipt.and_then(|receipt| receipt.total_tokens),
         "paymentId": receipt.and_then(|receipt| receipt.payment_id),
+        "transaction": receipt.and_then(|receipt| receipt.transaction),
         "payer": paid.map(|paid| paid.payer),
         "payTo": paid.map(|paid| paid.pay_to),
         "token": paid.map(|paid| paid.token),

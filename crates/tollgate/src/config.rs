@@ -259,6 +259,9 @@ pub(crate) struct LimitsSection {
     pub(crate) answer_seconds: Spanned<u64>,
     /// Seconds for which they are kept at most: to 2592000, which are 30 days.
     pub(crate) answer_most_seconds: Spanned<u64>,
+    /// Seconds for which a caller may ask, by `Prefer: wait`, that its whole answer is held back until its payment is in a
+    /// block: 0 to 300. 0: nobody waits.
+    pub(crate) wait_seconds: Spanned<u64>,
 }
 
 fn spanned<T>(value: T) -> Spanned<T> {
@@ -350,6 +353,7 @@ impl Default for LimitsSection {
             answer_bytes: spanned(262_144),
             answer_seconds: spanned(86_400),
             answer_most_seconds: spanned(604_800),
+            wait_seconds: spanned(30),
         }
     }
 }

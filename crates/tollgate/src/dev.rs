@@ -155,6 +155,7 @@ impl DevWorld {
             connections: 4_096,
             connections_per_address: None,
             retention: Default::default(),
+            wait: tollgate_server::Bounds::default().wait,
         })
     }
 

@@ -46,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) connections: usize,
     pub(crate) connections_per_address: Option<NonZeroUsize>,
     pub(crate) retention: Retention,
+    /// How long a caller may wait for a block.
+    pub(crate) wait: Duration,
 }
 
 /// Which chain, and how to reach it.
@@ -275,6 +277,7 @@ impl Plan {
             connections: *limits.connections.get_ref(),
             connections_per_address: config.limits.connections_per_address,
             retention: answers::retention(&config.limits, source)?,
+            wait: answers::wait(&config.limits, source)?,
         })
     }
 }

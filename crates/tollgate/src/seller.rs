@@ -15,8 +15,8 @@ use tollgate_bsc::{
 use tollgate_contracts::abi::Settler;
 use tollgate_eip712::{LocalWallet, Signed, UsageReceipt};
 use tollgate_engine::{
-    Cashier, CashierConfig, ChainVerifier, Health, Market, Markets, Notary, OwnRail, RailConfig,
-    Worker, WorkerConfig, Worth, status,
+    Cashier, CashierConfig, ChainVerifier, Health, Market, Markets, Notary, OwnRail, Pace, Policy,
+    RailConfig, Worker, WorkerConfig, Worth, status,
 };
 use tollgate_gateway::{
     AnyUpstream, Check, EchoUpstream, Gateway, GatewayConfig, Limits, ModelConfig, OpenAiConfig,
@@ -152,7 +152,9 @@ impl Seller {
             (Settling::Remote(..), None) => bail!("the facilitator was not asked"),
         };
         let (health, recovered, worker) = working;
-        let till = till.with_health(health.clone());
+        let till = till
+            .with_health(health.clone())
+            .with_pace(pace(plan, &health)?);
         let (end, ended) = watch::channel(false);
         let heart = Heartbeat::new(store.clone(), current.clone(), run, gateways).start(ended);
 
@@ -414,6 +416,17 @@ fn worker(
     ))
 }
 
+/// How soon the worker settles what is charged: once and exact payments at once.
+fn pace(plan: &Plan, health: &Health) -> anyhow::Result<Pace> {
+    let decimals = plan.tokens.first().map_or(18, |token| token.info.decimals);
+    Ok(Pace {
+        allowances: plan.allowances.of(decimals)?,
+        claims: Policy::AtOnce,
+        block_time: plan.chain.block_time,
+        health: health.clone(),
+    })
+}
+
 fn gateway(
     plan: &Plan,
     till: Till,
@@ -477,6 +490,7 @@ fn gateway(
     let mut limits = Limits::default();
     limits.request.max_body = plan.body_bytes;
     limits.paywall.request_bytes = plan.body_bytes;
+    limits.paywall.wait = plan.wait;
     let config = GatewayConfig {
         public_url: plan.public_url.clone(),
         description: plan.description.clone(),

@@ -175,7 +175,34 @@ fn a_development_gateway_is_paid_by_chat_and_ends_on_sigterm() {
     let report: Value = serde_json::from_slice(&plain.stdout).unwrap();
     assert!(report["charged"].as_str().unwrap().parse::<u128>().unwrap() > 0);
     assert_eq!(report["findings"].as_array().unwrap().len(), 0);
+    assert_eq!(report["transaction"], Value::Null, "it was not waited for");
     assert!(gateway.terminate().success());
+}
+
+#[test]
+fn chat_waits_for_a_block_if_it_is_asked_to_and_prints_the_transaction() {
+    let gateway = Gateway::start();
+    let waited = gateway.chat(PAYER, &["Hello", "--no-stream", "--wait", "30"]);
+    assert!(waited.status.success(), "{}", stderr(&waited));
+    assert!(stdout(&waited).trim_end().ends_with("You said: Hello"));
+    let said = stderr(&waited);
+    assert!(said.contains(" · transaction 0x"), "{said}");
+
+    let report = gateway.chat(PAYER, &["Hello", "--no-stream", "--wait", "30", "--json"]);
+    assert!(report.status.success(), "{}", stderr(&report));
+    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    let hash = report["transaction"].as_str().unwrap();
+    assert!(hash.starts_with("0x") && hash.len() == 66, "{hash}");
+    assert_eq!(report["findings"].as_array().unwrap().len(), 0);
+
+    // A stream has begun before anything is settled.
+    let stream = gateway.chat(PAYER, &["Hello", "--wait", "30"]);
+    assert!(!stream.status.success());
+    assert!(
+        stderr(&stream).contains("--no-stream"),
+        "{}",
+        stderr(&stream)
+    );
 }
 
 #[test]

@@ -235,6 +235,7 @@ async fn a_browser_may_pay_and_read_the_receipt() {
             "content-type",
             "access-control-expose-headers",
             "user-agent",
+            "prefer",
         ] {
             assert!(
                 list("access-control-allow-headers").contains(&name.to_owned()),
@@ -246,6 +247,7 @@ async fn a_browser_may_pay_and_read_the_receipt() {
             "payment-response",
             "x-payment-response",
             "x-payment-id",
+            "preference-applied",
         ] {
             assert!(
                 list("access-control-expose-headers").contains(&name.to_owned()),

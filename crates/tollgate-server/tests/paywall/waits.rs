@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use tokio::{task::JoinHandle, time::Instant};
-use tollgate_server::Bounds;
 use tollgate_x402::{B256, Json, Limits, PaymentState, SettleResponse, X402Version};
 
 use crate::{
@@ -143,23 +142,22 @@ async fn a_wait_is_over_when_its_time_is_and_no_wait_is_longer_than_the_bound() 
 
 #[tokio::test(start_paused = true)]
 async fn who_does_not_ask_or_asks_for_nothing_does_not_wait() {
-    let off = |bounds: &mut Bounds| bounds.wait = Duration::ZERO;
-    let on = |_: &mut Bounds| ();
-    let ways: [(&'static str, fn(&mut Bounds), bool); 6] = [
-        ("respond-async", on, true),
-        ("wait=0", on, true),
-        ("wait=x", on, true),
-        ("foo=\"a, wait=5\"", on, true),
+    for (prefer, bound, settled) in [
+        ("respond-async", 30, true),
+        ("wait=0", 30, true),
+        ("wait=x", 30, true),
+        ("foo=\"a, wait=5\"", 30, true),
         // The seller does not want it.
-        ("wait=10", off, true),
+        ("wait=10", 0, true),
         // No block is expected of the payment.
-        ("wait=10", on, false),
-    ];
-    for (prefer, set, settled) in ways {
+        ("wait=10", 30, false),
+    ] {
         let till = MemoryTill::new();
         let _chain = settled.then(|| till.chain());
         let began = Instant::now();
-        let shop = shop_within(&till, upstream(&till), set);
+        let shop = shop_within(&till, upstream(&till), |bounds| {
+            bounds.wait = Duration::from_secs(bound);
+        });
         let answer = ask(&shop, preferring(&till, prefer)).await;
         assert_eq!(began.elapsed(), Duration::ZERO, "{prefer}");
         assert_eq!(header(&answer, "preference-applied"), "");

@@ -1,4 +1,6 @@
-//! How much of answers is kept for callers that lose them.
+//! How much of answers is kept for callers that lose them, and how long they are held back for callers that wait.
+
+use std::time::Duration;
 
 use tollgate_payment::Retention;
 
@@ -10,6 +12,17 @@ const MOST_BYTES: usize = 16 * 1024 * 1024;
 const LEAST_SECONDS: u64 = 60;
 /// 30 days, in seconds: answers are the payers', and the ledger's largest rows.
 const MOST_SECONDS: u64 = 30 * 86_400;
+/// Who waits for longer than this for a block asks for the payment's state instead.
+const MOST_WAIT: u64 = 300;
+
+pub(crate) fn wait(limits: &LimitsSection, source: &Source) -> Result<Duration, ConfigError> {
+    let seconds = *limits.wait_seconds.get_ref();
+    if seconds > MOST_WAIT {
+        let message = format!("0 to {MOST_WAIT}");
+        return Err(source.at("limits.wait_seconds", &limits.wait_seconds, message));
+    }
+    Ok(Duration::from_secs(seconds))
+}
 
 pub(crate) fn retention(limits: &LimitsSection, source: &Source) -> Result<Retention, ConfigError> {
     let bytes = *limits.answer_bytes.get_ref();
@@ -41,6 +54,10 @@ mod tests {
     use crate::plan::Plan;
 
     fn read(limits: &str) -> Result<Retention, String> {
+        plan(limits).map(|plan| plan.retention)
+    }
+
+    fn plan(limits: &str) -> Result<Plan, String> {
         let text = format!(
             "public_url = \"https://a.example\"\n[chain]\nid = 56\nrpc = [\"http://127.0.0.1:1\"]\n\
              [seller]\noperator_key = \"$KEY\"\n[[token]]\nsymbol = \"USD1\"\n[[model]]\nname = \"m\"\n\
@@ -50,8 +67,18 @@ mod tests {
         let key = format!("0x{}", "11".repeat(32));
         let environment = BTreeMap::from([("KEY".to_owned(), key)]);
         let config = source.parse().map_err(|error| error.to_string())?;
-        let plan = Plan::of(config, &source, &environment).map_err(|error| error.to_string())?;
-        Ok(plan.retention)
+        Plan::of(config, &source, &environment).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn nobody_waits_for_longer_than_is_configured_and_by_default_for_half_a_minute() {
+        for (limits, seconds) in [
+            ("", 30),
+            ("wait_seconds = 0", 0),
+            ("wait_seconds = 300", 300),
+        ] {
+            assert_eq!(plan(limits).unwrap().wait, Duration::from_secs(seconds));
+        }
     }
 
     #[test]
@@ -67,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retention_of_answers_out_of_its_bounds_is_refused_at_its_line() {
+    fn a_retention_of_answers_or_a_wait_out_of_its_bounds_is_refused_at_its_line() {
         for (limits, key) in [
             ("answer_bytes = 16777217", "limits.answer_bytes"),
             ("answer_seconds = 59", "limits.answer_seconds"),
@@ -77,6 +104,7 @@ mod tests {
                 "answer_most_seconds = 2592001",
                 "limits.answer_most_seconds",
             ),
+            ("wait_seconds = 301", "limits.wait_seconds"),
         ] {
             let error = read(limits).unwrap_err();
             assert!(

@@ -9,4 +9,5 @@ mod facilitator;
 mod keys;
 mod remote;
 mod restored;
+mod waits;
 mod world;

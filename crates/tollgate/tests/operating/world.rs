@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tollgate_bsc::{BlockTag, Call, Chain, ChainConfig, Submission};
+use tollgate_bsc::{BlockTag, Call, Chain, ChainConfig, Submission, TxReceipt};
 use tollgate_contracts::tokens::USD1;
 use tollgate_devchain::{BlockTime, DEV_ACCOUNTS, DEV_SETTLER, DevChain, Development, Genesis};
 use tollgate_eip712::{LocalWallet, Wallet};
@@ -182,6 +182,21 @@ max_output_tokens = 64
         self.chain.token_balance(USD1, who).unwrap()
     }
 
+    /// What the chain has of a transaction.
+    pub(crate) fn receipt(&self, hash: B256) -> Option<TxReceipt> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let rpc = self.chain.rpc_url().unwrap();
+        runtime.block_on(async {
+            let chain = Chain::connect(ChainConfig::new(ChainId::DEV, [rpc]))
+                .await
+                .unwrap();
+            chain.receipt(hash).await.unwrap()
+        })
+    }
+
     /// What the book has received, from the export.
     pub(crate) fn booked(&self) -> U256 {
         let (good, book) = self.json(&["ledger", "export"]);
@@ -253,10 +268,19 @@ max_output_tokens = 64
 }
 
 impl Gateway {
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     pub(crate) fn chat(&self, payer: usize, prompt: &str) -> Output {
+        self.chat_with(payer, prompt, &[])
+    }
+
+    pub(crate) fn chat_with(&self, payer: usize, prompt: &str, arguments: &[&str]) -> Output {
         tollgate()
             .args(["chat", prompt, "--json", "--chain-id", "31337"])
             .args(["--gateway", &self.url, "--rpc", &self.rpc])
+            .args(arguments)
             .env("TOLLGATE_KEY", key(payer))
             .output()
             .unwrap()
