@@ -257,6 +257,66 @@ async fn a_crash_after_inclusion_and_a_reorg_pay_once() {
 }
 
 #[tokio::test]
+async fn what_a_plain_account_is_owed_is_in_a_block_three_blocks_after_a_start_permits_included() {
+    let setup = Setup {
+        settler: false,
+        ..Setup::default()
+    };
+    let mut world = World::new(Backend::devchain().await, setup).await;
+    world.approve_permit2(PAYER, U256::MAX).await;
+    let offer = world.metered(dollars(1));
+    let mut ids = Vec::new();
+    for payer in [PAYER, PAYER + 1] {
+        let signed = world.allowance(payer, dollars(99), 0).await;
+        ids.push(world.pay(&offer, &signed, dollars(1)).await);
+    }
+    // More than a node takes ahead of the chain from one account.
+    for nonce in 0..18 {
+        let signed = world.once(PAYER, dollars(1), nonce).await;
+        ids.push(world.pay(&offer, &signed, dollars(1)).await);
+    }
+    world.crash().await;
+    for _ in 0..3 {
+        world.tick().await;
+        world.chain.mine().await;
+    }
+    world.tick().await;
+    for id in &ids {
+        let state = world.state(*id).await;
+        let in_a_block = matches!(state, PaymentState::Included | PaymentState::Final);
+        assert!(in_a_block, "{state:?}");
+    }
+    world.settle().await;
+    world.all_final(&ids).await;
+    assert_eq!(world.received().await, dollars(20));
+}
+
+#[tokio::test]
+async fn a_permit_and_its_draw_that_a_reorganization_takes_out_go_in_again_and_pay_once() {
+    for depth in [1, 2] {
+        let setup = Setup {
+            settler: false,
+            ..Setup::default()
+        };
+        let mut world = World::new(Backend::devchain().await, setup).await;
+        let signed = world.allowance(PAYER, dollars(99), 0).await;
+        let offer = world.metered(dollars(10));
+        let id = world.pay(&offer, &signed, dollars(5)).await;
+        assert_eq!(world.tick().await.sent, 1, "the permit");
+        world.chain.mine().await;
+        assert_eq!(world.tick().await.sent, 1, "the draw");
+        world.chain.mine().await;
+        world.tick().await;
+        assert_eq!(world.state(id).await, PaymentState::Included);
+        world.chain.reorg(depth).await;
+        world.crash().await;
+        world.settle().await;
+        world.all_final(&[id]).await;
+        assert_eq!(world.received().await, dollars(5));
+    }
+}
+
+#[tokio::test]
 async fn a_key_that_was_used_elsewhere_sends_nothing() {
     let mut world = World::new(Backend::devchain().await, Setup::default()).await;
     let signed = world.allowance(PAYER, dollars(99), 0).await;
