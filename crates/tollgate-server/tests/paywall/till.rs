@@ -355,7 +355,7 @@ fn replay(known: &Payment, once: &Once, amount: Amount, version: u8) -> Replay {
     }
 }
 
-/// How a charged payment stands in the block of transaction 7.
+/// How a charged payment stands, in the block of transaction 7 or in none.
 fn status(
     known: &Payment,
     chain: ChainId,
@@ -380,7 +380,8 @@ fn status(
     );
     status.charge = Some(amount);
     status.state = state;
-    status.transaction = Some(B256::repeat_byte(7));
+    let settled = matches!(state, PaymentState::Included | PaymentState::Final);
+    status.transaction = settled.then(|| B256::repeat_byte(7));
     status
 }
 

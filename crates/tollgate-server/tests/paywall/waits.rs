@@ -66,11 +66,12 @@ fn charged_once(till: &MemoryTill) {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_is_held_back_until_its_payment_is_in_a_block_and_tells_the_transaction() {
-    for (state, name) in [
-        (PaymentState::Included, "included"),
-        (PaymentState::Final, "final"),
+    let hash = Some(B256::repeat_byte(7));
+    for (state, name, transaction) in [
+        (PaymentState::Included, "included", hash),
+        (PaymentState::Final, "final", hash),
         // It came to nothing: there is no block to wait for.
-        (PaymentState::Lost, "lost"),
+        (PaymentState::Lost, "lost", None),
     ] {
         let till = MemoryTill::new();
         let chain = till.chain();
@@ -87,8 +88,7 @@ async fn an_answer_is_held_back_until_its_payment_is_in_a_block_and_tells_the_tr
         assert_eq!(began.elapsed().as_secs(), 3);
         assert_eq!(answer.status(), 200);
         assert_eq!(header(&answer, "preference-applied"), "wait=10");
-        let hash = B256::repeat_byte(7);
-        assert_eq!(told(&answer), (name.to_owned(), Some(hash)));
+        assert_eq!(told(&answer), (name.to_owned(), transaction));
         assert_eq!(
             header(&answer, "x-payment-id"),
             till.payment().id.to_string()
