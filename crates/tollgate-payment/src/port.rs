@@ -119,7 +119,8 @@ pub trait Rail: Send + Sync + 'static {
     }
 }
 
-/// How many batches of an account may be undecided at once.
+/// How many batches of an account may be ahead of the chain at once. Those that are in a block and not final take no such
+/// room; of both there are eight times as many at most.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Room {
     /// Of all payers.
@@ -310,9 +311,7 @@ pub trait Hold: Send + 'static {
     /// which ends the hold. `None`: nobody waits for it, as it is settled with others, some time, or not now.
     ///
     /// It holds nothing of the payment: it may be dropped at any point, and changes nothing.
-    fn inclusion(
-        &self,
-    ) -> Option<impl Future<Output = Option<PaymentStatus>> + Send + use<Self>> {
+    fn inclusion(&self) -> Option<impl Future<Output = Option<PaymentStatus>> + Send + use<Self>> {
         None::<core::future::Pending<Option<PaymentStatus>>>
     }
 
