@@ -7,8 +7,8 @@ use crate::{
     Amount, Limits, Network, PaymentId, ReadError, Timestamp, json, read, requirements::Checksummed,
 };
 
-/// The state of one payment. It is not signed; [`PaymentStatus::interval`] and [`PaymentStatus::transaction`] let the
-/// payer check it against the chain.
+/// The state of one payment. A signed receipt may stand beside it, under `receipt`; [`PaymentStatus::interval`] and
+/// [`PaymentStatus::transaction`] let the payer check it against the chain.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]

@@ -7,8 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 use tollgate_chat::{ChatRequest, dialect::dgrid};
 use tollgate_client::{
-    AuthorizationKind, ChainRpc, ChatPart, Dollars, PayError, Policy, Receipt, TollgateClient,
-    is_development_account,
+    AuthorizationKind, ChainRpc, ChatPart, Dollars, Finding, Paid, PayError, PaymentTold, Policy,
+    Receipt, SignedReceipt, TollgateClient, is_development_account, verify_signer,
 };
 use tollgate_eip712::LocalWallet;
 use tollgate_x402::ChainId;
@@ -64,6 +64,8 @@ pub(crate) struct Chat {
     json: bool,
 }
 
+type Client = TollgateClient<LocalWallet, ChainRpc>;
+
 /// BSC's own public endpoint: enough for a nonce.
 const PUBLIC_BSC: &str = "https://bsc-dataseed.bnbchain.org";
 
@@ -94,7 +96,7 @@ impl Chat {
             .silence(Duration::from_secs(silence))
             .wallet(wallet)
             .policy(policy)
-            .facts(ChainRpc::new(chain, rpc))
+            .facts(ChainRpc::new(chain, rpc.as_str()))
             .build()?;
 
         let url = format!(
@@ -128,12 +130,27 @@ impl Chat {
             findings.push(UNTOLD.to_owned());
         }
         if self.json {
+            let mut signed = None;
+            if let (Some(paid), Some(receipt)) = (answer.paid(), &receipt)
+                && let Some(told) = told(&client, paid, receipt).await
+            {
+                let mut wrong = client.audit(paid, receipt, Some(&told.status));
+                wrong.retain(|finding| !answer.findings().contains(finding));
+                wrong.extend(client.audit_receipt(paid, &told));
+                if let Some(signed) = told.signed() {
+                    let chain = ChainRpc::new(chain, rpc.as_str());
+                    wrong.extend(by_whom(&chain, paid, signed).await);
+                }
+                findings.extend(wrong.iter().map(ToString::to_string));
+                signed = told.receipt.and_then(Result::ok);
+            }
             say!(
                 "{}",
                 report(
                     &text,
                     receipt.as_ref(),
                     answer.paid(),
+                    signed.as_ref(),
                     &findings,
                     failed.as_deref()
                 )
@@ -208,12 +225,39 @@ impl Chat {
     }
 }
 
+/// How long the gateway and the chain may take to tell of a payment that has its answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the gateway tells of the payment, if it does in time: the answer is there either way.
+async fn told(client: &Client, paid: &Paid, receipt: &Receipt) -> Option<PaymentTold> {
+    let asked = client.payment(&paid.origin, receipt.payment_id?);
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Ok(told)) => Some(told),
+        Ok(Err(_)) | Err(_) => {
+            warn_person!("tollgate: the gateway does not tell of the payment; there is no receipt");
+            None
+        }
+    }
+}
+
+/// What the chain finds wrong with who signed a receipt, if it answers in time.
+async fn by_whom(rpc: &ChainRpc, paid: &Paid, receipt: &SignedReceipt) -> Option<Finding> {
+    let asked = async { verify_signer(rpc.chain().await?, paid.pay_to, receipt).await };
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Ok(wrong)) => wrong,
+        Ok(Err(_)) | Err(_) => {
+            warn_person!("tollgate: the chain does not tell whether who signed the receipt may");
+            None
+        }
+    }
+}
+
 /// What is wrong with a receipt that names no charge.
 const UNTOLD: &str = "the answer was paid for, and the gateway does not say what it charged";
 
 /// Whether an answer was paid for and its charge not told, so that it cannot be held against anything. An exact payment
 /// moves what was signed, whatever is told.
-fn untold(paid: Option<&tollgate_client::Paid>, receipt: Option<&Receipt>) -> bool {
+fn untold(paid: Option<&Paid>, receipt: Option<&Receipt>) -> bool {
     paid.is_some_and(|paid| paid.kind != AuthorizationKind::Exact)
         && receipt.and_then(|receipt| receipt.charge).is_none()
 }
@@ -302,7 +346,8 @@ fn dim(text: &str) -> String {
 fn report(
     text: &str,
     receipt: Option<&Receipt>,
-    paid: Option<&tollgate_client::Paid>,
+    paid: Option<&Paid>,
+    signed: Option<&SignedReceipt>,
     findings: &[String],
     error: Option<&str>,
 ) -> serde_json::Value {
@@ -317,6 +362,7 @@ fn report(
         "payTo": paid.map(|paid| paid.pay_to),
         "token": paid.map(|paid| paid.token),
         "chainId": paid.map(|paid| paid.chain),
+        "receipt": signed,
         "findings": findings,
         "error": error,
     })

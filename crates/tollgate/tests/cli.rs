@@ -50,9 +50,10 @@ fn the_demo_adds_up_to_the_last_atomic_unit() {
     );
     let checks = facts["checks"].as_array().unwrap();
     assert!(
-        checks.len() >= 9 && checks.iter().all(|check| check["ok"] == true),
+        checks.len() >= 10 && checks.iter().all(|check| check["ok"] == true),
         "{facts:#}"
     );
+    assert_eq!(facts["receipt"]["payload"]["amount"], facts["charged"]);
     let number = |key: &str| facts[key].as_str().unwrap().parse::<u128>().unwrap();
     assert!(number("charged") > 0);
     assert_eq!(
@@ -176,6 +177,10 @@ fn a_development_gateway_is_paid_by_chat_and_ends_on_sigterm() {
     assert!(report["charged"].as_str().unwrap().parse::<u128>().unwrap() > 0);
     assert_eq!(report["findings"].as_array().unwrap().len(), 0);
     assert_eq!(report["transaction"], Value::Null, "it was not waited for");
+    let receipt = &report["receipt"];
+    assert_eq!(receipt["format"], "eip712", "{report:#}");
+    assert_eq!(receipt["payload"]["amount"], report["charged"]);
+    assert_eq!(receipt["payload"]["payTo"], report["payTo"]);
     assert!(gateway.terminate().success());
 }
 

@@ -13,7 +13,7 @@ const PROMPT = 'The quick brown fox jumps over the lazy dog.';
 const FIRST_CREDIT = 10n ** 17n;
 
 /** @param connect makes `{address, wrap}` of a key: the client under test */
-export async function allowance(connect, ai) {
+export async function allowance(connect, ai, viem) {
   const gateway = new Gateway(cell.gateway);
   const chain = new Chain(cell.rpc);
   const request = (prompt, body = {}) => ({ ...body, messages: [{ role: 'user', content: prompt }] });
@@ -92,7 +92,7 @@ export async function allowance(connect, ai) {
     assert.equal(pauper.last.status, 402, 'the payment was sent and refused');
   });
 
-  await books.close(gateway, [one, other, pauper]);
+  await books.close(gateway, [one, other, pauper], viem);
 }
 
 /**

@@ -1,6 +1,7 @@
 // The books must balance: what answers said, what receipts say, and what the chain moved.
 import assert from 'node:assert/strict';
 
+import { typedData } from './receipt.mjs';
 import { step, usd } from './report.mjs';
 
 export class Books {
@@ -19,8 +20,12 @@ export class Books {
     return books;
   }
 
-  /** Waits until all payments are final and compares to the last atomic unit. */
-  async close(gateway, buyers) {
+  /**
+   * Waits until all payments are final and compares to the last atomic unit.
+   *
+   * @param viem the module `viem`, which has signed nothing here and recovers who did
+   */
+  async close(gateway, buyers, viem) {
     await step('every payment becomes final, with a receipt that the chain bears out', async () => {
       for (const buyer of buyers) {
         for (const { id, charged, calculated, tokens } of buyer.charges) {
@@ -33,6 +38,35 @@ export class Books {
           await this.#chain.assertFinal(receipt.transaction);
         }
       }
+    });
+    await step('every receipt is signed by who settles for the seller, and says the same', async () => {
+      const recover = ({ signature, ...receipt }) =>
+        viem.recoverTypedDataAddress({ ...typedData(receipt), signature });
+      let signer;
+      for (const { id, charged } of buyers.flatMap(({ charges }) => charges)) {
+        const { receipt, ...status } = await gateway.status(id);
+        assert.equal(receipt.format, 'eip712');
+        const { payload } = receipt;
+        signer = await recover(receipt);
+        assert.ok(await this.#chain.settlesFor(this.#offer.payTo, signer), `${signer} does not settle for the seller`);
+        assert.ok(await viem.verifyTypedData({ ...typedData(receipt), address: signer, signature: receipt.signature }));
+        assert.equal(payload.payTo.toLowerCase(), this.#offer.payTo.toLowerCase());
+        assert.equal(payload.chain, this.#offer.chainId);
+        assert.equal(payload.token.toLowerCase(), this.#offer.asset.toLowerCase());
+        assert.equal(payload.payer.toLowerCase(), status.payer.toLowerCase());
+        assert.equal(payload.payment, viem.keccak256(`0x${id}`), 'the receipt is of another payment');
+        assert.equal(payload.kind, status.authorization);
+        assert.equal(BigInt(payload.amount), charged);
+        assert.equal(payload.model, status.model);
+        assert.deepEqual(payload.tokens, { input: status.usage.inputTokens, output: status.usage.outputTokens });
+        if (payload.counter !== undefined) {
+          assert.deepEqual(payload.counter, status.interval);
+          assert.equal(BigInt(payload.counter.to) - BigInt(payload.counter.from), charged);
+        }
+        const more = { ...receipt, payload: { ...payload, amount: (charged + 1n).toString() } };
+        assert.notEqual(await recover(more), signer, 'a changed receipt is still good');
+      }
+      return signer;
     });
     await step('what was charged is what moved on the chain', async () => {
       let sum = 0n;

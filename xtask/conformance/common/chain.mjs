@@ -5,6 +5,7 @@ const BALANCE_OF = '0x70a08231'; // balanceOf(address), ERC-20
 const ALLOWANCE = '0xdd62ed3e'; // allowance(address,address), ERC-20
 const NONCES = '0x7ecebe00'; // nonces(address), ERC-2612
 const TREASURY = '0x61d027b3'; // treasury(), of our Settler
+const IS_OPERATOR = '0x6d70f7ae'; // isOperator(address), of our Settler
 const APPROVE = '0x095ea7b3'; // approve(address,uint256), ERC-20
 
 export const PERMIT2 = '0x000000000022D473030F116dDEE9F6B43aC78BA3';
@@ -55,6 +56,13 @@ export class Chain {
   async treasury(payTo) {
     if ((await this.call('eth_getCode', payTo, 'latest')) === '0x') return undefined;
     return `0x${(await this.#read(payTo, TREASURY)).slice(-40)}`;
+  }
+
+  /** Whether an account settles for `payTo`: as that account itself, or as an operator of the Settler there. */
+  async settlesFor(payTo, account) {
+    if (account.toLowerCase() === payTo.toLowerCase()) return true;
+    const answer = await this.#read(payTo, IS_OPERATOR + word(account));
+    return answer !== '0x' && BigInt(answer) === 1n;
   }
 
   /** Everything that the seller holds of a token: at payTo, and at its treasury. */

@@ -11,7 +11,7 @@ import { cell, step, usd } from './report.mjs';
 const PROMPT = 'The quick brown fox jumps over the lazy dog.';
 
 /** @param connect makes `{address, wrap, send}` of a key: the client under test, and a wallet for its approval */
-export async function once(connect, ai) {
+export async function once(connect, ai, viem) {
   const gateway = new Gateway(cell.gateway);
   const chain = new Chain(cell.rpc);
   const request = { messages: [{ role: 'user', content: PROMPT }] };
@@ -85,5 +85,5 @@ export async function once(connect, ai) {
     assert.deepEqual([status, error], [402, 'permit2_insufficient_balance']);
   });
 
-  await books.close(gateway, [one, other, pauper]);
+  await books.close(gateway, [one, other, pauper], viem);
 }

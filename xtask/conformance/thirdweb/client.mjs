@@ -4,6 +4,8 @@ import * as ai from 'ai';
 import { createThirdwebClient, defineChain } from 'thirdweb';
 import { createWalletAdapter, privateKeyToAccount } from 'thirdweb/wallets';
 import { wrapFetchWithPayment } from 'thirdweb/x402';
+// thirdweb brings it
+import * as viem from 'viem';
 
 import { allowance } from '../common/allowance.mjs';
 
@@ -33,5 +35,5 @@ async function connect({ key, rpc, chainId, offer }) {
   return { address: adaptedAccount.address, wrap: (fetch) => wrapFetchWithPayment(fetch, client, wallet, options) };
 }
 
-await allowance(connect, ai);
+await allowance(connect, ai, viem);
 process.exit(0);

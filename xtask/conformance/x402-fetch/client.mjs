@@ -2,10 +2,12 @@
 import { UptoEvmScheme } from '@x402/evm/upto/client';
 import { wrapFetchWithPayment, x402Client } from '@x402/fetch';
 import * as ai from 'ai';
-import { createPublicClient, createWalletClient, defineChain, http } from 'viem';
+import * as viem from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
 
 import { once } from '../common/once.mjs';
+
+const { createPublicClient, createWalletClient, defineChain, http } = viem;
 
 async function connect({ key, rpc, chainId, offer }) {
   const account = privateKeyToAccount(key);
@@ -35,5 +37,5 @@ async function connect({ key, rpc, chainId, offer }) {
   };
 }
 
-await once(connect, ai);
+await once(connect, ai, viem);
 process.exit(0);
