@@ -22,13 +22,13 @@ use tollgate_contracts::{
     tokens::USD1,
 };
 use tollgate_devchain::DEV_ACCOUNTS;
-use tollgate_eip712::{LocalWallet, TokenDomain};
+use tollgate_eip712::{LocalWallet, Signed, TokenDomain, UsageReceipt};
 use tollgate_engine::{
-    Cashier, CashierConfig, ChainVerifier, Market, Markets, OwnRail, Policy, RailConfig, Worker,
-    WorkerConfig, status,
+    Cashier, CashierConfig, ChainVerifier, Market, Markets, Notary, OwnRail, Policy, RailConfig,
+    Worker, WorkerConfig, status,
 };
 use tollgate_gateway::{
-    Gateway, GatewayConfig, Limits, ModelConfig, Receipts, ReceiptsError, Tokenizer,
+    Gateway, GatewayConfig, Limits, ModelConfig, ReadMemo, Receipts, ReceiptsError, Tokenizer, Told,
 };
 use tollgate_ledger::{OpenError, Run, SqliteStore, Store};
 use tollgate_payment::{
@@ -36,7 +36,7 @@ use tollgate_payment::{
 };
 use tollgate_price::{DollarRates, Rates};
 use tollgate_server::{Bounds, BoxError, Drain, Ending, Meter, PaywallLayer, Tariff, Unpriced};
-use tollgate_x402::{Address, Amount, B256, Clock, PaymentId, PaymentStatus, ResourceInfo, U256};
+use tollgate_x402::{Address, Amount, B256, Clock, PaymentId, ResourceInfo, U256};
 use tower::{Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
 
 use super::{
@@ -76,16 +76,29 @@ type Fixed = BoxCloneSyncService<Request<Full<Bytes>>, Response<AnswerBody>, Inf
 pub(crate) struct Books {
     store: SqliteStore,
     markets: Markets,
+    notary: Notary<LocalWallet>,
 }
 
 impl Receipts for Books {
+    type Receipt = Signed<UsageReceipt>;
+
     async fn status(
         &self,
         id: PaymentId,
-    ) -> Result<Option<(PaymentStatus, String)>, ReceiptsError> {
-        status(&self.store, &self.markets, id)
+        read: ReadMemo,
+    ) -> Result<Option<Told<Self::Receipt>>, ReceiptsError> {
+        let told = status(&self.store, &self.markets, id)
             .await
-            .map_err(|error| ReceiptsError(error.to_string()))
+            .map_err(|error| ReceiptsError(error.to_string()))?;
+        let Some(mut told) = told else {
+            return Ok(None);
+        };
+        read(&told.memo, &mut told.status);
+        let receipt = self.notary.receipt(&told).await;
+        Ok(Some(Told {
+            status: told.status,
+            receipt,
+        }))
     }
 }
 
@@ -229,6 +242,7 @@ impl World {
         let books = Books {
             store: store.clone(),
             markets: markets.clone(),
+            notary: Notary::new(operator_key()),
         };
         if upstream.asked() == 0 {
             upstream.play([Step::Say(1_000_000)]);
@@ -361,6 +375,11 @@ fn market(setup: &Setup, domain: &TokenDomain, pay_to: Address, treasury: Addres
     }
 }
 
+/// The key that settles.
+fn operator_key() -> LocalWallet {
+    LocalWallet::from_bytes(&DEV_ACCOUNTS[OPERATOR].private_key.0).unwrap()
+}
+
 fn worker(
     setup: &Setup,
     reader: &Chain,
@@ -373,7 +392,7 @@ fn worker(
     let operator = &DEV_ACCOUNTS[OPERATOR];
     let rail = OwnRail::new(
         reader.clone(),
-        LocalWallet::from_bytes(&operator.private_key.0).unwrap(),
+        operator_key(),
         clock.clone(),
         RailConfig {
             settler: market.settler(),
