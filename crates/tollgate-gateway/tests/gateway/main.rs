@@ -10,3 +10,4 @@ mod routes;
 mod server;
 mod shop;
 mod stream;
+mod waits;

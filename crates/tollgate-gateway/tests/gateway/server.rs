@@ -21,7 +21,7 @@ pub(crate) const STORY: &str = r#"{"messages":[{"role":"user","content":"Tell me
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
-    ended: JoinHandle<Drained>,
+    pub(crate) ended: JoinHandle<Drained>,
 }
 
 impl Server {
@@ -47,7 +47,7 @@ impl Server {
         format!("http://{}{path}", self.address)
     }
 
-    fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.stop.take().unwrap().send(()).unwrap();
     }
 }

@@ -17,7 +17,9 @@ use tollgate_eip712::{
     AllowanceTerms, LocalWallet, Signed, TokenDomain, UsageReceipt, Wallet, WalletError,
     sign_allowance,
 };
-use tollgate_engine::{Cashier, CashierConfig, Market, Markets, Notary, status};
+use tollgate_engine::{
+    Cashier, CashierConfig, Health, Market, Markets, Notary, Pace, Policy, status,
+};
 use tollgate_gateway::{
     AnyUpstream, Check, EchoUpstream, Gateway, GatewayBody, GatewayConfig, Limits, ModelConfig,
     OpenAiConfig, OpenAiUpstream, ReadMemo, Receipts, ReceiptsError, Tokenizer, Told,
@@ -227,7 +229,14 @@ impl Shop {
                 retention: tollgate_payment::Retention::default(),
             },
             Arc::new(Notify::new()),
-        );
+        )
+        // Nobody settles here: who waits for a block waits until the end.
+        .with_pace(Pace {
+            allowances: Policy::AtOnce,
+            claims: Policy::AtOnce,
+            block_time: Duration::from_millis(450),
+            health: Health::default(),
+        });
         let key = Key::new();
         let books = Books {
             store,

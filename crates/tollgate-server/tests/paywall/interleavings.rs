@@ -9,7 +9,7 @@ use crate::{
 use http_body_util::BodyExt;
 use proptest::prelude::*;
 use tollgate_server::Bounds;
-use tollgate_x402::Amount;
+use tollgate_x402::{Amount, PaymentState};
 use tower::Layer;
 
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ struct World {
     checkpoint_fails: bool,
     commit_fails: bool,
     voided: bool,
+    /// The caller waits for a block, and there is one after so many rounds.
+    block: Option<u16>,
     /// After so many rounds all is cut.
     cut: Option<u16>,
 }
@@ -72,6 +74,7 @@ fn world() -> impl Strategy<Value = World> {
             rarely(),
             prop::option::weighted(0.2, 0..60_u16),
             rarely(),
+            prop::option::of(0..200_u16),
         ),
     )
         .prop_map(|(a, b, c)| World {
@@ -91,6 +94,7 @@ fn world() -> impl Strategy<Value = World> {
             commit_fails: c.2,
             cut: c.3,
             voided: c.4,
+            block: c.5,
         })
 }
 
@@ -105,7 +109,12 @@ struct Seen {
 
 async fn call(world: &World, till: &MemoryTill, shop: crate::shop::Shop) -> Seen {
     let mut seen = Seen::default();
-    let mut head = Box::pin(ask(&shop, paid(till)));
+    let mut request = paid(till);
+    if world.block.is_some() {
+        let wait = "wait=10".parse().unwrap();
+        request.headers_mut().insert("prefer", wait);
+    }
+    let mut head = Box::pin(ask(&shop, request));
     let mut polls = 0;
     let answer = std::future::poll_fn(|cx| {
         if polls == world.head_polls {
@@ -187,6 +196,18 @@ async fn run(world: World) {
             }
         }
     });
+    let mined = tokio::spawn({
+        let blocks = world.block.map(|rounds| (rounds, till.chain()));
+        async move {
+            let Some((rounds, chain)) = blocks else {
+                return;
+            };
+            for _ in 0..rounds {
+                tokio::task::yield_now().await;
+            }
+            chain.send_replace(Some(PaymentState::Included));
+        }
+    });
     let seen = {
         let mut called = pin!(call(&world, &till, shop));
         let cut = async {
@@ -209,6 +230,7 @@ async fn run(world: World) {
     drain.wait().await;
     drop(upstream);
     fed.await.unwrap();
+    mined.await.unwrap();
 
     let books = till.books();
     let log = &books.log;
