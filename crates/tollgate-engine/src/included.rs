@@ -49,17 +49,19 @@ impl Inclusions {
     }
 
     /// Looks at the ledger until the payment is in a block or was ended otherwise. The worker looks at what it has sent twice
-    /// in a block, and so does this: another process's worker wakes nobody here.
+    /// in a block, and so does this at first, then less and less often: another process's worker wakes nobody here.
     pub(crate) fn wait<S: Store>(
         self: Arc<Self>,
         store: S,
         id: PaymentId,
     ) -> impl Future<Output = Option<PaymentStatus>> + Send + use<S> {
         let half_a_block = self.pace.block_time.checked_div(2).unwrap_or_default();
-        let pause = half_a_block.clamp(SHORTEST, LONGEST);
+        let mut pause = half_a_block.clamp(SHORTEST, LONGEST);
         async move {
             loop {
                 tokio::time::sleep(pause).await;
+                let more = pause.checked_div(8).unwrap_or_default();
+                pause = pause.saturating_add(more).min(LONGEST);
                 let told = match status(&store, &self.markets, id).await {
                     Ok(told) => told?.status,
                     Err(error) => {
