@@ -1,9 +1,10 @@
 //! Payments in one SQLite file.
 //!
-//! One thread writes, two read. It knows tables, and no rule of payments.
+//! One thread writes to the disk, two read. It knows tables, and no rule of payments.
 
 mod copy;
 mod failure;
+mod known;
 mod open;
 mod query;
 mod reader;

@@ -28,7 +28,7 @@ pub(super) fn named(books: &Connection, names: &RowSet) -> Result<Rows, StoreErr
 }
 
 /// One row.
-fn row(books: &Connection, name: &RowKey) -> Result<Option<Row>, StoreError> {
+pub(super) fn row(books: &Connection, name: &RowKey) -> Result<Option<Row>, StoreError> {
     Ok(match name {
         RowKey::Owner(key) => body(
             books,

@@ -213,7 +213,7 @@ fn hold(store: &SqliteStore) -> mpsc::Sender<()> {
     let (go, wait) = mpsc::channel::<()>();
     let (begun, began) = mpsc::channel();
     let (jobs, _) = store.0.ways.as_ref().unwrap();
-    jobs.send(move |_| {
+    jobs.queue(move |_| {
         begun.send(()).unwrap();
         // The sender is dropped, or sends.
         let _ = wait.recv();

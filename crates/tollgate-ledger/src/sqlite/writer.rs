@@ -1,14 +1,17 @@
-//! The one thread that writes, and its groups.
+//! The one desk at which is written, and its groups.
 //!
 //! A write to the disk costs milliseconds, whether it carries one step or five hundred. So steps that wait
 //! are executed together, in one transaction: each caller learns its outcome at once, and that it is
 //! durable when the group is.
+//!
+//! One thread executes what waits, and writes groups to the disk. Where nobody writes and nobody waits, the caller executes
+//! its step itself, and leaves the group to the thread: to wake a thread and to be woken by it takes longer than a step.
 
 use std::{
     fs::File,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
@@ -19,7 +22,7 @@ use tokio::sync::watch;
 use tollgate_payment::Command;
 use tollgate_x402::{Clock, Timestamp};
 
-use super::{failure::failed, rows};
+use super::{failure::failed, known::Known, rows};
 use crate::{
     decide::decide,
     error::{Outage, StoreError},
@@ -31,19 +34,42 @@ const GROUP: usize = 512;
 /// Steps that may wait. Beyond it the disk does not keep up, and to wait longer helps nobody.
 const QUEUE: usize = 16_384;
 
-/// What the writer is asked: it gets the open group, or why there is none.
+/// What is asked: it gets the open group, or why there is none.
 type Job = Box<dyn FnOnce(Result<&mut Group<'_>, StoreError>) + Send>;
 
-/// The way to the writer.
-#[derive(Debug)]
+/// What the thread is told.
+enum Call {
+    /// A step waits.
+    Do(Job),
+    /// A caller has executed a step: the group is to be written.
+    Close,
+}
+
+/// The way to the desk.
 pub(super) struct Jobs {
-    sender: mpsc::Sender<Job>,
+    calls: mpsc::Sender<Call>,
     waiting: Arc<AtomicUsize>,
+    desk: Arc<Mutex<Desk>>,
 }
 
 impl Jobs {
-    /// Asks the writer, and returns at once.
+    /// Has a step executed, here or by the thread; in the second case it returns at once.
     pub(super) fn send(
+        &self,
+        job: impl FnOnce(Result<&mut Group<'_>, StoreError>) + Send + 'static,
+    ) -> Result<(), Outage> {
+        if self.waiting.load(Ordering::Relaxed) == 0
+            && let Ok(mut desk) = self.desk.try_lock()
+        {
+            desk.run(job);
+            drop(desk);
+            return self.calls.send(Call::Close).map_err(|_| Outage::Closed);
+        }
+        self.queue(job)
+    }
+
+    /// Asks the thread, and returns at once.
+    pub(super) fn queue(
         &self,
         job: impl FnOnce(Result<&mut Group<'_>, StoreError>) + Send + 'static,
     ) -> Result<(), Outage> {
@@ -51,24 +77,20 @@ impl Jobs {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             return Err(Outage::Busy);
         }
-        self.sender.send(Box::new(job)).map_err(|_| Outage::Closed)
+        let call = Call::Do(Box::new(job));
+        self.calls.send(call).map_err(|_| Outage::Closed)
     }
 }
 
-/// The thread's state.
+/// The thread.
 pub(super) struct Writer {
-    books: Connection,
-    clock: Arc<dyn Clock>,
-    /// The number of the last commit of a payment.
-    commits: i64,
-    jobs: mpsc::Receiver<Job>,
+    calls: mpsc::Receiver<Call>,
     waiting: Arc<AtomicUsize>,
-    /// Unlocked after the connection is closed: fields are dropped in their order.
-    _lock: File,
+    desk: Arc<Mutex<Desk>>,
 }
 
 impl Writer {
-    /// A writer that owns this connection, and the way to it.
+    /// A thread's work at a desk with this connection, and the way to it.
     pub(super) fn new(
         books: Connection,
         lock: File,
@@ -82,67 +104,135 @@ impl Writer {
                 |row| row.get(0),
             )
             .map_err(failed)?;
-        let (sender, jobs) = mpsc::channel();
+        let (sender, calls) = mpsc::channel();
         let waiting = Arc::new(AtomicUsize::new(0));
-        let writer = Self {
+        let desk = Arc::new(Mutex::new(Desk {
             books,
             clock,
             commits,
-            jobs,
-            waiting: Arc::clone(&waiting),
+            known: Known::default(),
+            open: None,
             _lock: lock,
+        }));
+        let jobs = Jobs {
+            calls: sender,
+            waiting: Arc::clone(&waiting),
+            desk: Arc::clone(&desk),
         };
-        Ok((writer, Jobs { sender, waiting }))
+        let writer = Self {
+            calls,
+            waiting,
+            desk,
+        };
+        Ok((writer, jobs))
     }
 
     /// Writes until nobody can ask any more.
-    pub(super) fn run(mut self) {
+    pub(super) fn run(self) {
         let mut next = None;
-        while let Some(first) = next.take().or_else(|| self.jobs.recv().ok()) {
+        while let Some(first) = next.take().or_else(|| self.calls.recv().ok()) {
             next = self.group(first);
         }
     }
 
-    /// Executes what waits, and returns a job that came too late for the group.
-    fn group(&mut self, first: Job) -> Option<Job> {
-        let (decided, durable) = watch::channel(None);
-        // No receiver is left where nobody waits for the group.
-        let decide = |result| drop(decided.send(Some(result)));
-
-        if let Err(error) = self.books.execute_batch("BEGIN IMMEDIATE") {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            first(Err(failed(error)));
-            return None;
+    /// Executes what waits and writes the group, and returns a call that came too late for it.
+    fn group(&self, first: Call) -> Option<Call> {
+        // Whoever panicked there left a group that can be written, or is undone by SQLite.
+        let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = Some(first);
+        for _ in 0..GROUP {
+            match next.take() {
+                None => break,
+                Some(Call::Close) => {}
+                Some(Call::Do(job)) => {
+                    self.waiting.fetch_sub(1, Ordering::Relaxed);
+                    desk.run(job);
+                    if desk.is_lost() {
+                        break;
+                    }
+                }
+            }
+            next = self.calls.try_recv().ok();
         }
+        desk.close();
+        next
+    }
+}
+
+/// Where is written, by one at a time.
+struct Desk {
+    books: Connection,
+    clock: Arc<dyn Clock>,
+    /// The number of the last commit of a payment.
+    commits: i64,
+    known: Known,
+    open: Option<Open>,
+    /// Unlocked after the connection is closed: fields are dropped in their order.
+    _lock: File,
+}
+
+/// A group that is not written yet.
+struct Open {
+    decided: watch::Sender<Option<Result<(), StoreError>>>,
+    durable: watch::Receiver<Option<Result<(), StoreError>>>,
+    lost: Option<StoreError>,
+}
+
+impl Desk {
+    /// Executes a step, in the open group or in a new one.
+    fn run(&mut self, job: impl FnOnce(Result<&mut Group<'_>, StoreError>)) {
+        if self.is_lost() {
+            self.close();
+        }
+        let open = match &mut self.open {
+            Some(open) => open,
+            None => {
+                if let Err(error) = self.books.execute_batch("BEGIN IMMEDIATE") {
+                    return job(Err(failed(error)));
+                }
+                let (decided, durable) = watch::channel(None);
+                self.open.insert(Open {
+                    decided,
+                    durable,
+                    lost: None,
+                })
+            }
+        };
         let mut group = Group {
             books: &self.books,
             clock: &*self.clock,
             commits: &mut self.commits,
-            durable,
+            known: &mut self.known,
+            durable: &open.durable,
             lost: None,
         };
-        let mut next = Some(first);
-        for _ in 0..GROUP {
-            let Some(job) = next.take() else { break };
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            job(Ok(&mut group));
-            if group.lost.is_some() {
-                break;
-            }
-            next = self.jobs.try_recv().ok();
-        }
-        let lost = group.lost.take();
+        job(Ok(&mut group));
+        open.lost = group.lost;
+    }
 
-        let result = match lost {
+    /// Whether the open group cannot be written any more.
+    fn is_lost(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.lost.is_some())
+    }
+
+    /// Writes the open group, and tells its callers.
+    fn close(&mut self) {
+        let Some(open) = self.open.take() else {
+            return;
+        };
+        let result = match open.lost {
             Some(error) => Err(error),
             None => self.books.execute_batch("COMMIT").map_err(failed),
         };
-        if result.is_err() && !self.books.is_autocommit() {
-            // It can fail only where the transaction has ended already.
-            let _ = self.books.execute_batch("ROLLBACK");
+        if result.is_err() {
+            self.known.forget();
+            if !self.books.is_autocommit() {
+                // It can fail only where the transaction has ended already.
+                let _ = self.books.execute_batch("ROLLBACK");
+            }
         }
-        decide(result);
-        next
+        // No receiver is left where nobody waits for the group.
+        drop(open.decided.send(Some(result)));
     }
 }
 
@@ -151,7 +241,8 @@ pub(super) struct Group<'a> {
     books: &'a Connection,
     clock: &'a dyn Clock,
     commits: &'a mut i64,
-    durable: watch::Receiver<Option<Result<(), StoreError>>>,
+    known: &'a mut Known,
+    durable: &'a watch::Receiver<Option<Result<(), StoreError>>>,
     lost: Option<StoreError>,
 }
 
@@ -163,14 +254,14 @@ impl Group<'_> {
         // A panic in a command must not end the thread that everybody else waits for.
         let decided = catch_unwind(AssertUnwindSafe(|| {
             let names = command.rows();
-            let rows = rows::named(books, &names)?;
+            let rows = self.known.named(books, &names)?;
             decide(command, &names, &rows, now)
         }))
         .map_err(|_| StoreError::Corrupt("a step panicked".into()))??;
         if decided.writes.is_empty() && decided.entries.is_empty() {
             return Ok(decided.outcome);
         }
-        self.atomically(|books, commits| {
+        self.step(|books, commits| {
             for row in &decided.writes {
                 rows::put(books, row, commits)?;
             }
@@ -179,6 +270,9 @@ impl Group<'_> {
             }
             Ok(())
         })?;
+        for row in decided.writes {
+            self.known.learn(row);
+        }
         Ok(decided.outcome)
     }
 
@@ -187,8 +281,16 @@ impl Group<'_> {
         self.clock.now()
     }
 
-    /// Writes all or nothing, without touching what the group wrote before.
+    /// Writes all or nothing, without touching what the group wrote before. Any row may be another after it.
     pub(super) fn atomically<T>(
+        &mut self,
+        write: impl FnOnce(&Connection, &mut i64) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.known.forget();
+        self.step(write)
+    }
+
+    fn step<T>(
         &mut self,
         write: impl FnOnce(&Connection, &mut i64) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
