@@ -1,7 +1,7 @@
 //! What is told of a payment.
 
 use tollgate_ledger::{Store, StoreError};
-use tollgate_payment::{AuthorizationRow, BatchRow, BatchState, PaymentRow, PaymentState, RowKey};
+use tollgate_payment::{AuthorizationRow, BatchRow, PaymentRow, PaymentState, RowKey};
 use tollgate_x402::{
     AuthorizationKind, Interval, Network, PaymentAmounts, PaymentId, PaymentState as StatusState,
     PaymentStatus,
@@ -87,13 +87,13 @@ fn tell(
     status.interval = payment.interval.map(|(from, to)| Interval { from, to });
     status.state = match &payment.state {
         PaymentState::Serving { .. } | PaymentState::Due { .. } => StatusState::Accepted,
-        PaymentState::Claimed { .. } => match batch.map(|batch| &batch.state) {
-            Some(BatchState::Included { transaction, block }) => {
-                status.transaction = Some(*transaction);
-                status.block = Some(*block);
+        PaymentState::Claimed { .. } => match batch.and_then(BatchRow::seen) {
+            Some((transaction, block)) => {
+                status.transaction = Some(transaction);
+                status.block = Some(block);
                 StatusState::Included
             }
-            _ => StatusState::Accepted,
+            None => StatusState::Accepted,
         },
         PaymentState::Final { transaction, block } => {
             status.transaction = Some(*transaction);

@@ -17,7 +17,7 @@ use tollgate_engine::{Cashier, CashierConfig, ChainVerifier, OwnRail, Worker, Wo
 use tollgate_ledger::{MemoryStore, Outage, SqliteStore, Status, Store};
 use tollgate_payment::{
     BatchRow, Instruction, Pricing, RequestBinding, SignerKey, Submission,
-    command::Resume,
+    command::{Included, Resume},
     port::{Hold, HoldError, Rail, RailError, Till, Trace},
 };
 use tollgate_x402::{Amount, B256, Bytes, ChainId, PaymentId, PaymentPayload, PaymentState, U256};
@@ -304,6 +304,18 @@ async fn a_permit_and_its_draw_that_a_reorganization_takes_out_go_in_again_and_p
         let id = world.pay(&offer, &signed, dollars(5)).await;
         assert_eq!(world.tick().await.sent, 1, "the permit");
         world.chain.mine().await;
+        let permit = world.store.undecided().await.unwrap().remove(0);
+        let at = Some((permit.sent[0].hash, 1));
+        let included = Included {
+            batch: permit.id,
+            at,
+        };
+        world.store.transact(included).await.unwrap();
+        assert_eq!(
+            world.state(id).await,
+            PaymentState::Accepted,
+            "a permit moves nothing"
+        );
         assert_eq!(world.tick().await.sent, 1, "the draw");
         world.chain.mine().await;
         world.tick().await;

@@ -1,7 +1,7 @@
 //! Payments as people see them: `x402_payment_logs`.
 
 use serde::{Deserialize, Serialize};
-use tollgate_payment::{BatchId, BatchRow, BatchState, PaymentRow, PaymentState};
+use tollgate_payment::{BatchId, BatchRow, PaymentRow, PaymentState};
 use tollgate_x402::{Address, Amount, B256, ChainId, PaymentId, Timestamp};
 
 /// Where a payment stands, in one word.
@@ -105,11 +105,9 @@ pub struct PaymentLog {
 impl PaymentLog {
     /// The payment with this number as people see it. `batch` is the one that holds or held it, if one does.
     pub fn of(seq: u64, row: &PaymentRow, batch: Option<&BatchRow>) -> Self {
-        let seen = match (&row.state, batch.map(|batch| &batch.state)) {
-            (PaymentState::Final { transaction, block }, _)
-            | (PaymentState::Claimed { .. }, Some(BatchState::Included { transaction, block })) => {
-                Some((*transaction, *block))
-            }
+        let seen = match &row.state {
+            PaymentState::Final { transaction, block } => Some((*transaction, *block)),
+            PaymentState::Claimed { .. } => batch.and_then(BatchRow::seen),
             _ => None,
         };
         Self {

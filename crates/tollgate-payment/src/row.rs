@@ -476,6 +476,18 @@ impl BatchRow {
             .any(|instruction| instruction.void && instruction.hash == hash)
     }
 
+    /// The transaction that moves its money, and the block in which it was last seen; none of a permit, which moves
+    /// nothing.
+    pub fn seen(&self) -> Option<(B256, u64)> {
+        match self.state {
+            BatchState::Included { transaction, block } => {
+                let moves = |item: &BatchItem| !matches!(item, BatchItem::Permit { .. });
+                self.items.iter().any(moves).then_some((transaction, block))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the finalized chain has decided it.
     pub const fn concluded(&self) -> bool {
         matches!(self.state, BatchState::Concluded { .. })
