@@ -262,6 +262,9 @@ async fn if_a_group_fails_none_of_its_steps_happened() {
         "the next group goes on"
     );
     assert!(exists(&store, 1).await && !exists(&store, 2).await && exists(&store, 3).await);
+    // And none is remembered: it is done when it is asked for again.
+    assert_eq!(store.transact(adopt(2)).await, Ok(2));
+    assert!(exists(&store, 2).await);
 }
 
 #[tokio::test]
