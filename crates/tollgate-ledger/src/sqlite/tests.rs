@@ -234,7 +234,7 @@ async fn if_a_group_fails_none_of_its_steps_happened() {
         store.execute(adopt(2)),
         // What a full disk does at times: SQLite gives the whole transaction up.
         store.write(|group| {
-            group.atomically(|books, _| {
+            group.step(|books, _| {
                 books.execute_batch("ROLLBACK").map_err(failed)?;
                 Err::<(), _>(StoreError::from(Outage::Full("test".into())))
             })

@@ -290,7 +290,8 @@ impl Group<'_> {
         self.step(write)
     }
 
-    fn step<T>(
+    /// The same, of rows that are then [learned](Known::learn).
+    pub(super) fn step<T>(
         &mut self,
         write: impl FnOnce(&Connection, &mut i64) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
