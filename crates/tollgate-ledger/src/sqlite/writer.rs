@@ -58,8 +58,10 @@ impl Jobs {
         &self,
         job: impl FnOnce(Result<&mut Group<'_>, StoreError>) + Send + 'static,
     ) -> Result<(), Outage> {
+        // An open group waits for the thread to be written: who joins it here would keep the thread from it.
         if self.waiting.load(Ordering::Relaxed) == 0
             && let Ok(mut desk) = self.desk.try_lock()
+            && desk.open.is_none()
         {
             desk.run(job);
             drop(desk);
