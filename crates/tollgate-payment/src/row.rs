@@ -125,6 +125,11 @@ pub struct Counter {
     pub generation: u32,
     /// Batches with an interval of this counter, or with charges that wait for a permit, that are not concluded.
     pub undecided: u32,
+    /// Batches of its permits that were in a block and are not concluded, with nothing that waits for them any more
+    /// ([`Permitted`](crate::command::Permitted)). While there is one, what the chain comes to know of a permit is its to
+    /// say.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shown: u32,
     /// An interval failed: nothing is claimed until every batch is concluded, since later intervals
     /// will be skipped by the chain.
     pub halted: bool,
@@ -257,7 +262,7 @@ pub struct PaymentRow {
     pub short: Amount,
     /// The most items of a batch that it goes in; 0: as many as may be. A transaction that reverted as a whole is parted
     /// until what made it revert is alone.
-    #[serde(default, skip_serializing_if = "is_unbounded")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub company: u32,
     /// The part of the reservation or charge above the payer's own paid history.
     pub unproven: Amount,
@@ -281,13 +286,13 @@ pub struct PaymentRow {
     pub updated: Timestamp,
 }
 
-/// Whether a bound of 0, which means none.
+/// Whether a number need not be written.
 #[expect(
     clippy::trivially_copy_pass_by_ref,
     reason = "serde passes a reference"
 )]
-const fn is_unbounded(bound: &u32) -> bool {
-    *bound == 0
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// One part of a settlement.

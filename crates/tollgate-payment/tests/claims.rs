@@ -1,8 +1,8 @@
 //! What goes into one batch.
 
 use tollgate_payment::{
-    AuthorizationKey, BatchId, BatchItem, BatchState, Command, Credit, ExposureKey, LossReason,
-    OwnerKey, PaymentKeys, PaymentState, Refusal, Row, Rows, SignerKey,
+    AuthorizationKey, BatchId, BatchItem, BatchRow, BatchState, Command, Credit, ExposureKey,
+    Limit, LossReason, OwnerKey, PaymentKeys, PaymentState, Refusal, Row, Rows, SignerKey,
     command::{Claim, Commit, Conclude, Fate, Funds, ItemFate, Permitted, Reserve, SpenderFunds},
 };
 use tollgate_x402::{
@@ -40,13 +40,18 @@ impl Ledger {
     }
 
     fn charge_of(&mut self, payer: u8, nonce: u64, units: u64) -> PaymentKeys {
+        self.charge_signed(payer, nonce, units, 100)
+    }
+
+    /// The same, of a permit of so much.
+    fn charge_signed(&mut self, payer: u8, nonce: u64, units: u64, value: u64) -> PaymentKeys {
         self.ids += 1;
         let owner = OwnerKey {
             chain: ChainId::DEV,
             token: TOKEN,
             owner: Address::repeat_byte(payer),
         };
-        let digest = B256::from(U256::from(u64::from(payer) * 100 + nonce));
+        let digest = B256::from(U256::from((value * 1_000 + u64::from(payer)) * 100 + nonce));
         let one = B256::with_last_byte(1);
         let keys = PaymentKeys {
             id: PaymentId::from_random(self.ids.to_be_bytes()),
@@ -79,7 +84,7 @@ impl Ledger {
                 token: TOKEN,
                 owner: owner.owner,
                 spender: SELLER,
-                value: amount(100),
+                value: amount(value),
                 nonce: U256::from(nonce),
                 deadline: NOW.plus(3_600),
                 signature: Signature65::new(one, one, false).unwrap(),
@@ -277,9 +282,13 @@ fn what_waits_for_a_permit_of_its_own_transaction_is_drawn_once_that_is_in_a_blo
         assert_eq!(told(&items), [("permit", Some(U256::ZERO), vec![first])]);
         let permit = BatchId(ledger.ids);
         let mut batch = ledger.rows.batch(&permit).unwrap().clone();
-        let early = Permitted {
+        let at = (B256::ZERO, 2);
+        let permitted = |batch: &BatchRow, block| Permitted {
             batch: batch.clone(),
+            at: (B256::ZERO, block),
+            attempts: 4,
         };
+        let early = permitted(&batch, 2);
         assert_eq!(
             early.decide(&ledger.rows, NOW).unwrap_err(),
             Refusal::Overtaken,
@@ -287,18 +296,27 @@ fn what_waits_for_a_permit_of_its_own_transaction_is_drawn_once_that_is_in_a_blo
         );
 
         batch.state = BatchState::Included {
-            transaction: B256::ZERO,
-            block: 2,
+            transaction: at.0,
+            block: at.1,
         };
         ledger.rows.put(Row::Batch(batch.clone()));
         assert!(Permitted::concerns(&batch));
-        ledger.apply(&Permitted {
-            batch: batch.clone(),
-        });
+        assert_eq!(
+            permitted(&batch, 1).decide(&ledger.rows, NOW).unwrap_err(),
+            Refusal::Overtaken,
+            "it is in another block"
+        );
+        let last = Permitted {
+            attempts: 1,
+            ..permitted(&batch, 2)
+        };
+        ledger.apply(&last);
+        assert!(!ledger.due(&first), "its next failure would be its last");
+        ledger.apply(&permitted(&batch, 2));
         assert!(ledger.due(&first));
         assert!(!Permitted::concerns(ledger.rows.batch(&permit).unwrap()));
         assert_eq!(
-            Permitted { batch }.decide(&ledger.rows, NOW).unwrap_err(),
+            permitted(&batch, 2).decide(&ledger.rows, NOW).unwrap_err(),
             Refusal::Overtaken,
             "and nothing is let go of twice"
         );
@@ -315,6 +333,48 @@ fn what_waits_for_a_permit_of_its_own_transaction_is_drawn_once_that_is_in_a_blo
         let items = ledger.claim_by(None, vec![second]);
         assert!(matches!(told(&items).as_slice(), [(item, ..)] if *item == then));
     }
+}
+
+#[test]
+fn a_permit_that_a_batch_has_shown_is_not_replaced_by_another_of_its_nonce_before_that_is_concluded()
+ {
+    let mut ledger = Ledger::default();
+    let first = ledger.charge(1, 0);
+    ledger.claim_by(None, vec![first]);
+    let permit = BatchId(ledger.ids);
+    let mut batch = ledger.rows.batch(&permit).unwrap().clone();
+    let (transaction, block) = (B256::ZERO, 2);
+    batch.state = BatchState::Included { transaction, block };
+    ledger.rows.put(Row::Batch(batch.clone()));
+    ledger.apply(&Permitted {
+        batch,
+        at: (transaction, block),
+        attempts: 4,
+    });
+    // A reorganization takes it out: the draw fails, and the payer signs for more under the nonce that the chain shows.
+    ledger.claim_by(None, vec![first]);
+    ledger.conclude(ItemFate::Deferred(LossReason::Allowance));
+    let ceiling = |ledger: &Ledger| {
+        let key = first.spender_key().unwrap();
+        match &ledger.rows.spender(&key).unwrap().limit {
+            Limit::Counter(counter) => counter.ceiling,
+            Limit::Seen(_) => panic!("an allowance has a counter"),
+        }
+    };
+    assert_eq!(ceiling(&ledger), amount(100));
+    ledger.charge_signed(1, 0, 1, 150);
+    assert_eq!(
+        ceiling(&ledger),
+        amount(100),
+        "the old one is still on its way"
+    );
+    assert!(
+        ledger.claim_by(None, vec![first]).is_empty(),
+        "and is not sent twice"
+    );
+    ledger.conclude_batch(permit, ItemFate::Again(LossReason::Refused));
+    ledger.charge_signed(1, 0, 1, 150);
+    assert_eq!(ceiling(&ledger), amount(150));
 }
 
 #[test]

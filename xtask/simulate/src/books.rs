@@ -494,25 +494,34 @@ impl Books {
                 "the counter of payer {payer} is settled up to {settled}, and the chain's stands at {charged}"
             );
         }
-        let undecided = self
+        // Whether payments wait for it, of each open batch of the counter.
+        let waits: Vec<bool> = self
             .open
             .iter()
             .filter_map(|id| self.batches.get(id))
-            .filter(|batch| {
-                batch.items.iter().any(|item| match item {
-                    BatchItem::Allowance { spender, .. } => *spender == row.key,
+            .filter_map(|batch| {
+                batch.items.iter().find_map(|item| match item {
+                    BatchItem::Allowance { spender, .. } => (*spender == row.key).then_some(true),
                     BatchItem::Permit {
                         spender, payments, ..
-                    } => *spender == row.key && !payments.is_empty(),
-                    BatchItem::Once { .. } | BatchItem::Exact { .. } => false,
+                    } => (*spender == row.key).then_some(!payments.is_empty()),
+                    BatchItem::Once { .. } | BatchItem::Exact { .. } => None,
                 })
             })
-            .count();
+            .collect();
+        let undecided = waits.iter().filter(|waits| **waits).count();
         must!(
             counter.undecided as usize == undecided,
             11,
             "a counter says that {} batches draw it, and {undecided} do",
             counter.undecided
+        );
+        let shown = waits.len() - undecided;
+        must!(
+            counter.shown as usize == shown,
+            11,
+            "a counter says that {} permits are in blocks, and {shown} are",
+            counter.shown
         );
         Ok(())
     }

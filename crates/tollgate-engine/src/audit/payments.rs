@@ -30,6 +30,8 @@ struct Drawn {
     claimed: Ranges,
     /// Batches that hold a part of it.
     undecided: u32,
+    /// Batches of its permits that nothing waits for any more.
+    shown: u32,
     /// The largest budget that was signed under each nonce.
     budgets: BTreeMap<U256, Amount>,
     /// What this ledger's payments took of it, or hold.
@@ -143,7 +145,13 @@ impl Audit {
                     Some((*from, *to))
                 }
                 // A permit in a block that is not final: what waited for it is in other batches.
-                BatchItem::Permit { payments, .. } if payments.is_empty() => None,
+                BatchItem::Permit {
+                    spender, payments, ..
+                } if payments.is_empty() => {
+                    let counter = self.counters.entry(*spender).or_default();
+                    counter.shown = counter.shown.saturating_add(1);
+                    None
+                }
                 BatchItem::Permit { spender, .. } => {
                     drawn.push(*spender);
                     None
@@ -476,6 +484,12 @@ impl Audit {
                     counter.undecided, drawn.undecided
                 )
             });
+        self.intervals.check(counter.shown == drawn.shown, || {
+            format!(
+                "{who} counts {} permits in blocks that are not final, and {} are",
+                counter.shown, drawn.shown
+            )
+        });
         let signed = drawn
             .budgets
             .values()

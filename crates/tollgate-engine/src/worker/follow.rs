@@ -8,7 +8,7 @@ use tollgate_payment::{
     command::{Conclude, Fate, Included, ItemFate, Permitted, Seal, Submitted},
     port::{Rail, RailError, Rehearsal, Trace},
 };
-use tollgate_x402::{Address, Amount, Clock, Timestamp};
+use tollgate_x402::{Address, Amount, B256, Clock, Timestamp};
 
 use super::{Worker, WorkerError};
 use crate::elapsed::{age, passed};
@@ -104,7 +104,7 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
                         .await?;
                 }
                 if good && Permitted::concerns(batch) {
-                    self.permitted(batch).await?;
+                    self.permitted(batch, (transaction, block)).await?;
                 }
                 Ok(Followed::InBlock)
             }
@@ -136,9 +136,13 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
     }
 
     /// What waited for a permit is drawn, since it is in a block.
-    async fn permitted(&self, batch: &BatchRow) -> Result<(), WorkerError> {
-        let batch = batch.clone();
-        match self.store.transact(Permitted { batch }).await {
+    async fn permitted(&self, batch: &BatchRow, at: (B256, u64)) -> Result<(), WorkerError> {
+        let permitted = Permitted {
+            batch: batch.clone(),
+            at,
+            attempts: self.config.attempts,
+        };
+        match self.store.transact(permitted).await {
             Ok(()) | Err(StoreError::Refused(Refusal::Overtaken)) => Ok(()),
             Err(error) => Err(error.into()),
         }

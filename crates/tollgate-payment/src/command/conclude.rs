@@ -178,11 +178,18 @@ impl Command for Conclude {
                 } => {
                     let left = payments.is_empty();
                     books.change(spender, |counter| {
-                        match (good, left) {
-                            (true, _) => counter.apply(permit),
-                            // It was seen in a block, and is in none: it goes in again.
-                            (false, true) => counter.doubt(),
-                            (false, false) => {}
+                        if good {
+                            counter.apply(permit);
+                        }
+                        if left {
+                            counter.shown = counter
+                                .shown
+                                .checked_sub(1)
+                                .ok_or(Refusal::Books("a permit was shown by nobody"))?;
+                            if !good {
+                                // It was seen in a block, and is in none: it goes in again.
+                                counter.doubt();
+                            }
                         }
                         Ok(())
                     })?;

@@ -16,12 +16,11 @@ impl Counter {
     /// The permit that has to go in before this payment is drawn.
     ///
     /// # Errors
-    /// It is not to be shown yet: charges that were made before it come first.
+    /// It is not to be shown yet: charges that were made before it come first, or a batch that showed it is not concluded.
     pub(super) fn pending(&self, payment: &PaymentRow) -> Result<Option<&Allowance>, Waits> {
         if payment.generation == self.generation {
             return match &self.permit {
-                Some(permit) if !permit.applied => self
-                    .caught_up()
+                Some(permit) if !permit.applied => (self.shown == 0 && self.caught_up())
                     .then_some(Some(&permit.signed))
                     .ok_or(Waits),
                 _ => Ok(None),
@@ -31,9 +30,9 @@ impl Counter {
         let place = before.position(|it| it.generation == payment.generation);
         let found = place.and_then(|place| Some((place, self.superseded.get(place)?)));
         match found {
-            Some((place, it)) if !it.permit.applied => {
-                (place == 0).then_some(Some(&it.permit.signed)).ok_or(Waits)
-            }
+            Some((place, it)) if !it.permit.applied => (self.shown == 0 && place == 0)
+                .then_some(Some(&it.permit.signed))
+                .ok_or(Waits),
             _ => Ok(None),
         }
     }

@@ -1,6 +1,6 @@
 //! A permit is in a block: what waited for it can be drawn.
 
-use tollgate_x402::Timestamp;
+use tollgate_x402::{B256, Timestamp};
 
 use crate::{
     key::{PaymentKeys, RowKey},
@@ -14,10 +14,16 @@ use crate::{
 /// They are due again and can be drawn at once: a draw has the account's next nonce, so that no chain has it before the
 /// permit, in whatever blocks. The batch of the permit is followed to its end without them; a permit that fails there
 /// after all, or a draw that does, lets it go in again.
+///
+/// Where one more failure would lose a payment, all of them wait until the permit is final.
 #[derive(Clone, Debug)]
 pub struct Permitted {
     /// The permit's batch, as it was read.
     pub batch: BatchRow,
+    /// The transaction that did it, and its block: where it was noted to be last ([`Included`](super::Included)).
+    pub at: (B256, u64),
+    /// Failed settlements after which a charge is lost.
+    pub attempts: u32,
 }
 
 impl Permitted {
@@ -46,7 +52,8 @@ impl Command for Permitted {
             .batch(&self.batch.id)
             .cloned()
             .ok_or(Refusal::Missing("batch"))?;
-        let seen = matches!(batch.state, BatchState::Included { .. });
+        let (transaction, block) = self.at;
+        let seen = batch.state == BatchState::Included { transaction, block };
         let [
             BatchItem::Permit {
                 spender,
@@ -70,6 +77,13 @@ impl Command for Permitted {
             let PaymentState::Claimed { attempts, .. } = payment.state else {
                 return Err(Refusal::Books("a payment of a batch is not claimed by it"));
             };
+            if attempts.saturating_add(1) >= self.attempts {
+                return Ok(Decision {
+                    writes: Vec::new(),
+                    entries: Vec::new(),
+                    outcome: (),
+                });
+            }
             payment.state = PaymentState::Due { attempts };
             payment.updated = now;
             writes.push(Row::Payment(payment));
@@ -83,6 +97,10 @@ impl Command for Permitted {
         };
         counter.apply(permit);
         counter.leave(true)?;
+        counter.shown = counter
+            .shown
+            .checked_add(1)
+            .ok_or(Refusal::Books("too many permits of one counter"))?;
         batch.updated = now;
         writes.extend([Row::Spender(row), Row::Batch(batch)]);
         Ok(Decision {

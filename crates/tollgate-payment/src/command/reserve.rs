@@ -551,6 +551,7 @@ impl Counter {
         let Some(permit) = self.permit.as_mut().filter(|permit| {
             // A batch may hold the known one, and bring it in.
             self.undecided == 0
+                && self.shown == 0
                 && !permit.applied
                 && permit.digest != digest
                 && permit.signed.nonce == signed.nonce

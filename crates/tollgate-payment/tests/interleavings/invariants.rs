@@ -107,20 +107,26 @@ pub(crate) fn check(world: &World) {
                 "{drawn} drawn, {start} + {signed} signed"
             );
             assert!(counter.settled <= counter.claimed);
-            let counted = world
+            // Whether payments wait for it, of each open batch of the counter.
+            let waits: Vec<bool> = world
                 .batches()
                 .filter(|batch| !batch.concluded())
-                .filter(|batch| {
-                    batch.items.iter().any(|item| match item {
-                        BatchItem::Allowance { spender, .. } => spender == key,
+                .filter_map(|batch| {
+                    batch.items.iter().find_map(|item| match item {
+                        BatchItem::Allowance { spender, .. } => (spender == key).then_some(true),
                         BatchItem::Permit {
                             spender, payments, ..
-                        } => spender == key && !payments.is_empty(),
-                        BatchItem::Once { .. } | BatchItem::Exact { .. } => false,
+                        } => (spender == key).then_some(!payments.is_empty()),
+                        BatchItem::Once { .. } | BatchItem::Exact { .. } => None,
                     })
                 })
-                .count();
+                .collect();
+            let counted = waits.iter().filter(|waits| **waits).count();
             assert_eq!(usize::try_from(counter.undecided).unwrap(), counted);
+            assert_eq!(
+                usize::try_from(counter.shown).unwrap(),
+                waits.len() - counted
+            );
         }
     }
     let exposure: u64 = world

@@ -631,8 +631,13 @@ impl World {
         };
         self.apply(&included).unwrap();
         let batch = self.rows.batch(id).unwrap().clone();
-        if at.is_some_and(|(_, good)| good) && Permitted::concerns(&batch) {
-            self.apply(&Permitted { batch }).unwrap();
+        if let (Some((hash, true)), true) = (at, Permitted::concerns(&batch)) {
+            let permitted = Permitted {
+                batch,
+                at: (hash, self.chain.block),
+                attempts: ATTEMPTS,
+            };
+            self.apply(&permitted).unwrap();
         }
     }
 
