@@ -121,8 +121,10 @@ impl SqliteStore {
         self.look(query::integrity).await
     }
 
+    /// Has something written: by the thread, or, what is short, by whoever is quicker.
     async fn write<T: Send + 'static>(
         &self,
+        short: bool,
         write: impl FnOnce(&mut Group<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<(T, Durable), StoreError> {
         let (reply, answer) = oneshot::channel();
@@ -135,7 +137,8 @@ impl SqliteStore {
             drop(reply.send(result));
         };
         match &self.0.ways {
-            Some((jobs, _)) => jobs.send(job)?,
+            Some((jobs, _)) if short => jobs.send(job)?,
+            Some((jobs, _)) => jobs.queue(job)?,
             None => return Err(Outage::Closed.into()),
         }
         answer.await.map_err(|_| Outage::Closed)?
@@ -171,7 +174,9 @@ impl Store for SqliteStore {
     }
 
     async fn execute<C: Command>(&self, command: C) -> Result<Executed<C::Outcome>, StoreError> {
-        let (outcome, durable) = self.write(move |group| group.execute(&command)).await?;
+        let (outcome, durable) = self
+            .write(true, move |group| group.execute(&command))
+            .await?;
         Ok(Executed { outcome, durable })
     }
 
@@ -217,7 +222,9 @@ impl Store for SqliteStore {
             return Err(Outage::NoSlot(0).into());
         }
         let (epoch, durable) = self
-            .write(|group| group.atomically(|books, _| query::begin_epoch(books)))
+            .write(false, |group| {
+                group.atomically(|books, _| query::begin_epoch(books))
+            })
             .await?;
         durable.await?;
         self.0.run.fetch_max(epoch, Ordering::SeqCst);
@@ -237,7 +244,7 @@ impl Store for SqliteStore {
 
     async fn prune(&self, limit: usize) -> Result<usize, StoreError> {
         let (pruned, durable) = self
-            .write(move |group| {
+            .write(false, move |group| {
                 let now = group.now();
                 group.atomically(|books, _| query::prune(books, now, limit))
             })

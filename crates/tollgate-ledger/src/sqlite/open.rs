@@ -12,6 +12,9 @@ use tollgate_x402::B256;
 
 use crate::text;
 
+/// So long is waited for whoever else has the file.
+pub(super) const BUSY: Duration = Duration::from_secs(5);
+
 /// The version of the tables that this version reads and writes.
 const SCHEMA: i64 = 2;
 /// The oldest program that can use them: what was added since, it need not know of.
@@ -99,7 +102,7 @@ pub(super) fn open(path: &Path, new_ledger_id: B256) -> Result<Opened, OpenError
     let mut books = Connection::open_with_flags(&file, flags).map_err(|error| sql(&file, error))?;
     // A person's tool may read or check the file meanwhile.
     books
-        .busy_timeout(Duration::from_secs(5))
+        .busy_timeout(BUSY)
         .map_err(|error| sql(&file, error))?;
     let new = recognize(&file, &books)?;
     make_durable(&file, &books)?;

@@ -176,7 +176,7 @@ async fn a_full_disk_loses_nothing_and_the_store_goes_on_when_there_is_space() {
             books.query_row(&pragma, [], |_| Ok(())).map_err(failed)
         };
         let (_, durable) = store
-            .write(move |group| group.atomically(limit))
+            .write(false, move |group| group.atomically(limit))
             .await
             .unwrap();
         durable.await.unwrap();
@@ -233,7 +233,7 @@ async fn if_a_group_fails_none_of_its_steps_happened() {
     let (sink, wreck, late) = (
         store.execute(adopt(2)),
         // What a full disk does at times: SQLite gives the whole transaction up.
-        store.write(|group| {
+        store.write(false, |group| {
             group.step(|books, _| {
                 books.execute_batch("ROLLBACK").map_err(failed)?;
                 Err::<(), _>(StoreError::from(Outage::Full("test".into())))
@@ -265,6 +265,54 @@ async fn if_a_group_fails_none_of_its_steps_happened() {
     // And none is remembered: it is done when it is asked for again.
     assert_eq!(store.transact(adopt(2)).await, Ok(2));
     assert!(exists(&store, 2).await);
+}
+
+#[tokio::test]
+async fn what_a_read_made_sqlite_give_up_is_not_believed_by_the_next_step() {
+    let folder = folder();
+    let store = store(&folder);
+    store.transact(adopt(1)).await.unwrap();
+
+    let go = hold(&store);
+    let (sink, wreck, again) = (
+        store.execute(adopt(2)),
+        // What a full disk can do to a read that needs room in the cache.
+        store.write(false, |group| {
+            group.books().execute_batch("ROLLBACK").map_err(failed)?;
+            Err::<(), _>(StoreError::from(Outage::Full("test".into())))
+        }),
+        store.execute(adopt(2)),
+    );
+    let all = async { tokio::join!(sink, wreck, again) };
+    tokio::pin!(all);
+    let pending = core::future::poll_fn(|context| {
+        core::task::Poll::Ready(core::future::Future::poll(all.as_mut(), context).is_pending())
+    });
+    assert!(pending.await);
+    go.send(()).unwrap();
+    let (sunk, wrecked, again) = all.await;
+
+    assert!(sunk.unwrap().durable.await.is_err());
+    assert!(wrecked.is_err());
+    assert_eq!(again.unwrap().settled().await, Ok(2));
+    assert!(exists(&store, 1).await && exists(&store, 2).await);
+}
+
+#[tokio::test]
+async fn a_file_that_somebody_else_writes_holds_up_no_callers_thread() {
+    let folder = folder();
+    let store = store(&folder);
+    let other = rusqlite::Connection::open(store.path()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let step = store.execute(adopt(1));
+    tokio::pin!(step);
+    // The thread waits for the file; this returns at once.
+    let pending = core::future::poll_fn(|context| {
+        core::task::Poll::Ready(core::future::Future::poll(step.as_mut(), context).is_pending())
+    });
+    assert!(pending.await);
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(step.await.unwrap().settled().await, Ok(1));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 //! One thread executes what waits, and writes groups to the disk. Where nobody writes and nobody waits, the caller executes
 //! its step itself, and leaves the group to the thread: to wake a thread and to be woken by it takes longer than a step.
 
+use core::time::Duration;
 use std::{
     fs::File,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -22,7 +23,7 @@ use tokio::sync::watch;
 use tollgate_payment::Command;
 use tollgate_x402::{Clock, Timestamp};
 
-use super::{failure::failed, known::Known, rows};
+use super::{failure::failed, known::Known, open::BUSY, rows};
 use crate::{
     decide::decide,
     error::{Outage, StoreError},
@@ -62,6 +63,7 @@ impl Jobs {
         if self.waiting.load(Ordering::Relaxed) == 0
             && let Ok(mut desk) = self.desk.try_lock()
             && desk.open.is_none()
+            && desk.begin_now()
         {
             desk.run(job);
             drop(desk);
@@ -70,7 +72,7 @@ impl Jobs {
         self.queue(job)
     }
 
-    /// Asks the thread, and returns at once.
+    /// Asks the thread, and returns at once: for what takes longer than a caller's thread may be held.
     pub(super) fn queue(
         &self,
         job: impl FnOnce(Result<&mut Group<'_>, StoreError>) + Send + 'static,
@@ -139,7 +141,7 @@ impl Writer {
 
     /// Executes what waits and writes the group, and returns a call that came too late for it.
     fn group(&self, first: Call) -> Option<Call> {
-        // Whoever panicked there left a group that can be written, or is undone by SQLite.
+        // Whoever panicked there left a group that is lost.
         let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = Some(first);
         for _ in 0..GROUP {
@@ -158,6 +160,14 @@ impl Writer {
         }
         desk.close();
         next
+    }
+}
+
+/// What a panic left open is undone, and whoever waits for it is told.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+        desk.close();
     }
 }
 
@@ -186,20 +196,16 @@ impl Desk {
         if self.is_lost() {
             self.close();
         }
-        let open = match &mut self.open {
-            Some(open) => open,
-            None => {
-                if let Err(error) = self.books.execute_batch("BEGIN IMMEDIATE") {
-                    return job(Err(failed(error)));
-                }
-                let (decided, durable) = watch::channel(None);
-                self.open.insert(Open {
-                    decided,
-                    durable,
-                    lost: None,
-                })
-            }
+        if self.open.is_none()
+            && let Err(error) = self.begin()
+        {
+            return job(Err(failed(error)));
+        }
+        let Some(open) = &mut self.open else {
+            return job(Err(Outage::Closed.into()));
         };
+        // Unless it comes to its end.
+        open.lost = Some(StoreError::Corrupt("a step panicked".into()));
         let mut group = Group {
             books: &self.books,
             clock: &*self.clock,
@@ -209,7 +215,30 @@ impl Desk {
             lost: None,
         };
         job(Ok(&mut group));
-        open.lost = group.lost;
+        // SQLite gives a whole transaction up where the disk is full, also when it only reads: what was written is gone.
+        let gone = || Outage::Io("the transaction was given up".into()).into();
+        open.lost = group.lost.or_else(|| self.books.is_autocommit().then(gone));
+    }
+
+    /// Opens a group, when whoever else has the file is done.
+    fn begin(&mut self) -> rusqlite::Result<()> {
+        self.books.execute_batch("BEGIN IMMEDIATE")?;
+        let (decided, durable) = watch::channel(None);
+        self.open = Some(Open {
+            decided,
+            durable,
+            lost: None,
+        });
+        Ok(())
+    }
+
+    /// Opens a group, if nobody else has the file in this moment. Whether it did.
+    fn begin_now(&mut self) -> bool {
+        let waits = |desk: &Self, time| desk.books.busy_timeout(time).is_ok();
+        let began = waits(self, Duration::ZERO) && self.begin().is_ok();
+        // It fails only for a number that SQLite cannot take.
+        waits(self, BUSY);
+        began
     }
 
     /// Whether the open group cannot be written any more.
@@ -276,6 +305,12 @@ impl Group<'_> {
             self.known.learn(row);
         }
         Ok(decided.outcome)
+    }
+
+    /// The connection.
+    #[cfg(test)]
+    pub(super) fn books(&self) -> &Connection {
+        self.books
     }
 
     /// The present moment, as commands are given it.
