@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use tokio::sync::Semaphore;
 use tollgate_eip712::{
     CounterInterval, PaymentKind, Signed, Statement, TokenCounts, UsageReceipt, Version1, Wallet,
     digest, sign_statement,
@@ -17,6 +18,8 @@ use crate::{Market, status::PaymentTold};
 
 /// So long a key that is elsewhere may take. A status does not wait longer for its receipt.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// So many receipts are signed at once: the key has settlements to sign. Who comes above it asks again.
+const AT_ONCE: usize = 8;
 /// So many signatures are remembered, about 200 bytes each.
 const REMEMBERED: usize = 4_096;
 
@@ -28,6 +31,7 @@ const REMEMBERED: usize = 4_096;
 pub struct Notary<W> {
     wallet: Arc<W>,
     recent: Arc<Mutex<Recent>>,
+    places: Arc<Semaphore>,
 }
 
 impl<W> Clone for Notary<W> {
@@ -35,6 +39,7 @@ impl<W> Clone for Notary<W> {
         Self {
             wallet: Arc::clone(&self.wallet),
             recent: Arc::clone(&self.recent),
+            places: Arc::clone(&self.places),
         }
     }
 }
@@ -112,6 +117,7 @@ impl<W: Wallet> Notary<W> {
         Self {
             wallet: Arc::new(wallet),
             recent: Arc::default(),
+            places: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
 
@@ -119,7 +125,7 @@ impl<W: Wallet> Notary<W> {
     /// tokens). The same state of a payment has the same receipt.
     ///
     /// `None` where there is none: nothing is charged, or not any more, or the key cannot sign in this moment, which the
-    /// log tells.
+    /// log tells, or signs for many others.
     pub async fn receipt(&self, told: &PaymentTold) -> Option<Signed<UsageReceipt>> {
         let standing = told.standing.as_ref()?;
         let receipt = usage(standing, &told.status)?;
@@ -133,6 +139,7 @@ impl<W: Wallet> Notary<W> {
                 signature,
             });
         }
+        let _place = self.places.try_acquire().ok()?;
         match tokio::time::timeout(PATIENCE, sign_statement(&*self.wallet, receipt)).await {
             Ok(Ok(signed)) => {
                 self.recent().put(digest, signed.signature);
