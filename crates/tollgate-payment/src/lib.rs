@@ -11,6 +11,7 @@
     )
 )]
 
+mod batch;
 pub mod command;
 mod history;
 mod key;
