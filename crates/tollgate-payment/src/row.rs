@@ -1,9 +1,7 @@
 //! The rows of the books. A store keeps them; only commands change them.
 
 use serde::{Deserialize, Serialize};
-use tollgate_x402::{
-    Address, Allowance, Amount, Authorization, B256, Bytes, Exact, Once, PaymentId, Timestamp,
-};
+use tollgate_x402::{Allowance, Amount, Authorization, B256, Bytes, PaymentId, Timestamp};
 
 pub use crate::batch::{BatchItem, BatchRow, BatchState, Instruction, Submission};
 use crate::{
