@@ -121,6 +121,8 @@ mutants! {
     ForkBalance "fork-balance" Exact;
     /// A permit that a reorganization took out after its successor was signed is not submitted again.
     PermitLost "permit-lost" Allowance;
+    /// A permit that was seen in a block is replaced by another of its nonce, while it can still go in.
+    PermitReplaced "permit-replaced" Allowance;
     /// What all payers owe together has no bound.
     ExposureForgotten "exposure-forgotten" Once;
     /// What was lost is lent again to the next payer.
@@ -186,6 +188,16 @@ impl Mutant {
                 setting.reorgs = 300;
                 setting.eager = 1_000;
                 setting.luck = rng.range(300, 700);
+            }
+            Self::PermitReplaced => {
+                setting.settler = false;
+                setting.hostile = 0;
+                setting.reorgs = 500;
+                setting.luck = rng.range(150, 500);
+                setting.lag = 4;
+                setting.pace = rng.range(20, 80);
+                setting.payers = (3, 4);
+                setting.max_age = 0;
             }
             Self::OneConfirmation | Self::ReorgIgnored => setting.reorgs = 120,
             Self::ExposureForgotten | Self::LostNotCounted | Self::SliceWhole => {

@@ -238,6 +238,7 @@ impl Mutant {
                 }
                 return Ok(decision);
             }
+            Self::PermitReplaced => return permit_replaced(command, rows, now),
             Self::DebtForgotten => {
                 let owed = rows.owner(&reserve.keys.owner).map(|row| row.lost);
                 let forgiven = changed(rows, |row| {
@@ -270,6 +271,28 @@ fn fresh_nonce<C: Command>(command: &C, seal: &Seal, rows: &Rows, now: Timestamp
     for row in &mut decision.writes {
         if let (Row::Batch(batch), Some(before)) = (row, rows.batch(&seal.batch)) {
             batch.sent.splice(0..0, before.sent.iter().cloned());
+        }
+    }
+    Ok(decision)
+}
+
+/// Whatever batch has shown a permit is forgotten.
+fn permit_replaced<C: Command>(command: &C, rows: &Rows, now: Timestamp) -> Decided<C> {
+    let unseen = changed(rows, |row| {
+        if let Row::Spender(spender) = row
+            && let Limit::Counter(counter) = &mut spender.limit
+        {
+            counter.shown = 0;
+        }
+    });
+    let mut decision = command.decide(&unseen, now)?;
+    for row in &mut decision.writes {
+        if let Row::Spender(spender) = row
+            && let Some(before) = rows.spender(&spender.key)
+            && let (Limit::Counter(counter), Limit::Counter(before)) =
+                (&mut spender.limit, &before.limit)
+        {
+            counter.shown = before.shown;
         }
     }
     Ok(decision)
