@@ -10,8 +10,8 @@ use tollgate_payment::{Row, RowKey, RowSet, Rows};
 use super::rows;
 use crate::error::StoreError;
 
-/// Rows that are kept, at most: some megabytes. The payers of the moment, and the payments that are open.
-const MOST: usize = 2_048;
+/// Rows that are kept, at most: about a megabyte. The payers of the moment, and the payments that are open.
+const MOST: usize = 512;
 
 /// Rows that need not be read.
 #[derive(Debug, Default)]
