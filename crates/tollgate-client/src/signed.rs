@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use tollgate_eip712::{PaymentKind, Signed, UsageReceipt};
-use tollgate_x402::{Address, Authorization, B256, Exact, Limits, PaymentStatus, ReadError};
+use tollgate_x402::{Authorization, B256, Limits, PaymentStatus, ReadError};
 
 use crate::Finding;
 
@@ -76,10 +76,10 @@ pub fn audit_receipt(
             signed: authorization.chain().into(),
         });
     }
-    if said.pay_to != payee(authorization) {
+    if said.pay_to != authorization.payee() {
         findings.push(Finding::Payee {
             named: said.pay_to,
-            signed: payee(authorization),
+            signed: authorization.payee(),
         });
     }
     if said.payer != authorization.owner() {
@@ -157,15 +157,5 @@ fn against_status(signed: &SignedReceipt, status: &PaymentStatus, findings: &mut
     }
     if let Err(error) = signer {
         findings.push(Finding::Signature(error));
-    }
-}
-
-/// Whom an authorization pays.
-const fn payee(signed: &Authorization) -> Address {
-    match signed {
-        Authorization::Allowance(signed) => signed.spender,
-        Authorization::Once(signed) => signed.to,
-        Authorization::Exact(Exact::Eip3009(signed)) => signed.to,
-        Authorization::Exact(Exact::Permit2(signed)) => signed.to,
     }
 }

@@ -1,6 +1,6 @@
 //! Whose payments a worker settles.
 
-use tollgate_x402::{Address, Authorization, Exact};
+use tollgate_x402::{Address, Authorization};
 
 /// Whose once and exact payments a worker settles. Allowances are always those of its own account or `Settler`: nobody
 /// else can draw them.
@@ -24,9 +24,7 @@ pub enum Payees {
 pub(crate) const fn signed_payee(signed: &Authorization) -> Option<Address> {
     match signed {
         Authorization::Allowance(_) => None,
-        Authorization::Once(signed) => Some(signed.to),
-        Authorization::Exact(Exact::Eip3009(signed)) => Some(signed.to),
-        Authorization::Exact(Exact::Permit2(signed)) => Some(signed.to),
+        Authorization::Once(_) | Authorization::Exact(_) => Some(signed.payee()),
     }
 }
 
@@ -43,11 +41,11 @@ impl Payees {
             } => (Some(*pay_to), *facilitator),
         };
         let good = |to: Address| payee.is_none_or(|payee| payee == to);
-        match signed {
-            Authorization::Allowance(signed) => *self == Self::Own && signed.spender == own,
-            Authorization::Once(signed) => good(signed.to) && signed.facilitator == facilitator,
-            Authorization::Exact(Exact::Eip3009(signed)) => good(signed.to),
-            Authorization::Exact(Exact::Permit2(signed)) => good(signed.to),
-        }
+        good(signed.payee())
+            && match signed {
+                Authorization::Allowance(_) => *self == Self::Own,
+                Authorization::Once(signed) => signed.facilitator == facilitator,
+                Authorization::Exact(_) => true,
+            }
     }
 }

@@ -157,6 +157,16 @@ impl Authorization {
         }
     }
 
+    /// Who is paid: an allowance's spender, and to whom a once or exact payment goes.
+    pub const fn payee(&self) -> Address {
+        match self {
+            Self::Allowance(a) => a.spender,
+            Self::Once(a) => a.to,
+            Self::Exact(Exact::Eip3009(a)) => a.to,
+            Self::Exact(Exact::Permit2(a)) => a.to,
+        }
+    }
+
     /// The most that was signed, in atomic units.
     pub const fn cap(&self) -> Amount {
         match self {

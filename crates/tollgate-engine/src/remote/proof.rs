@@ -109,7 +109,7 @@ pub(super) async fn search(
         _ => vec![
             Some(IErc20::Transfer::SIGNATURE_HASH),
             Some(signed.owner().into_word()),
-            Some(payee(signed).into_word()),
+            Some(signed.payee().into_word()),
         ],
     };
     let filter = LogFilter {
@@ -157,16 +157,6 @@ pub(super) async fn search(
     })
 }
 
-/// Who is paid.
-const fn payee(signed: &Authorization) -> Address {
-    match signed {
-        Authorization::Allowance(signed) => signed.spender,
-        Authorization::Once(signed) => signed.to,
-        Authorization::Exact(Exact::Eip3009(signed)) => signed.to,
-        Authorization::Exact(Exact::Permit2(signed)) => signed.to,
-    }
-}
-
 /// The contract that a settling transaction must call itself.
 const fn proxy(signed: &Authorization) -> Option<Address> {
     match signed {
@@ -180,7 +170,7 @@ fn claim(signed: &Authorization, amount: Amount) -> Claim {
     Claim::Transfer {
         token: signed.token(),
         from: signed.owner(),
-        to: payee(signed),
+        to: signed.payee(),
         value: amount,
         authorization: match signed {
             Authorization::Exact(Exact::Eip3009(signed)) => Some(signed.nonce),
