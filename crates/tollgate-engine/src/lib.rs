@@ -45,7 +45,7 @@ pub use market::{Market, Markets};
 pub use payees::Payees;
 pub use policy::Policy;
 pub use rail::{OwnRail, RailConfig, Worth};
-pub use receipt::Notary;
+pub use receipt::{Notary, tell};
 pub use reconcile::{Movement, ReconcileConfig, ReconcileError, Reconciled, reconcile};
 pub use recover::recover;
 pub use remote::{RemoteConfig, RemoteRail, facilitator_address};

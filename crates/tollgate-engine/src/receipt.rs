@@ -11,10 +11,14 @@ use tollgate_eip712::{
     CounterInterval, PaymentKind, Signed, Statement, TokenCounts, UsageReceipt, Version1, Wallet,
     digest, sign_statement,
 };
+use tollgate_ledger::{Store, StoreError};
 use tollgate_payment::{AuthorizationRow, PaymentRow, PaymentState};
-use tollgate_x402::{Address, Authorization, B256, Exact, PaymentStatus, Signature65};
+use tollgate_x402::{B256, PaymentId, PaymentStatus, Signature65};
 
-use crate::{Market, status::PaymentTold};
+use crate::{
+    Market, Markets,
+    status::{PaymentTold, status},
+};
 
 /// So long a key that is elsewhere may take. A status does not wait longer for its receipt.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -92,22 +96,12 @@ impl Standing {
             | PaymentState::Released { .. } => false,
         };
         let signed = &authorization.signed;
-        (stands && payee(signed) == market.terms.pay_to).then(|| Self {
+        (stands && signed.payee() == market.terms.pay_to).then(|| Self {
             authorization: digest(signed, &market.domain),
             request: payment.request,
             kind: signed.into(),
             settler: market.settler,
         })
-    }
-}
-
-/// Whom an authorization pays.
-const fn payee(signed: &Authorization) -> Address {
-    match signed {
-        Authorization::Allowance(signed) => signed.spender,
-        Authorization::Once(signed) => signed.to,
-        Authorization::Exact(Exact::Eip3009(signed)) => signed.to,
-        Authorization::Exact(Exact::Permit2(signed)) => signed.to,
     }
 }
 
@@ -167,6 +161,29 @@ impl<W: Wallet> Notary<W> {
     fn recent(&self) -> std::sync::MutexGuard<'_, Recent> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The state of a payment with its receipt, if there is one: what a seller answers to whoever knows the id. `read` puts what
+/// the seller remembered into the state; without a `notary` nothing is signed.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn tell<S: Store, W: Wallet>(
+    store: &S,
+    markets: &Markets,
+    notary: Option<&Notary<W>>,
+    id: PaymentId,
+    read: impl FnOnce(&str, &mut PaymentStatus),
+) -> Result<Option<(PaymentStatus, Option<Signed<UsageReceipt>>)>, StoreError> {
+    let Some(mut told) = status(store, markets, id).await? else {
+        return Ok(None);
+    };
+    read(&told.memo, &mut told.status);
+    let receipt = match notary {
+        Some(notary) => notary.receipt(&told).await,
+        None => None,
+    };
+    Ok(Some((told.status, receipt)))
 }
 
 /// What is signed.

@@ -16,7 +16,7 @@ use tollgate_contracts::abi::Settler;
 use tollgate_eip712::{LocalWallet, Signed, UsageReceipt};
 use tollgate_engine::{
     Cashier, CashierConfig, ChainVerifier, Health, Market, Markets, Notary, OwnRail, Pace, Policy,
-    RailConfig, Worker, WorkerConfig, Worth, status,
+    RailConfig, Worker, WorkerConfig, Worth, tell,
 };
 use tollgate_gateway::{
     AnyUpstream, Check, EchoUpstream, Gateway, GatewayConfig, Limits, ModelConfig, OpenAiConfig,
@@ -63,21 +63,9 @@ impl Receipts for Books {
         id: PaymentId,
         read: ReadMemo,
     ) -> Result<Option<Told<Self::Receipt>>, ReceiptsError> {
-        let told = status(&self.store, &self.markets, id)
-            .await
-            .map_err(|error| ReceiptsError(error.to_string()))?;
-        let Some(mut told) = told else {
-            return Ok(None);
-        };
-        read(&told.memo, &mut told.status);
-        let receipt = match &self.notary {
-            Some(notary) => notary.receipt(&told).await,
-            None => None,
-        };
-        Ok(Some(Told {
-            status: told.status,
-            receipt,
-        }))
+        let told = tell(&self.store, &self.markets, self.notary.as_ref(), id, read).await;
+        let told = told.map_err(|error| ReceiptsError(error.to_string()))?;
+        Ok(told.map(|(status, receipt)| Told { status, receipt }))
     }
 }
 

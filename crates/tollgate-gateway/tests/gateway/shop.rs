@@ -18,7 +18,7 @@ use tollgate_eip712::{
     sign_allowance,
 };
 use tollgate_engine::{
-    Cashier, CashierConfig, Health, Market, Markets, Notary, Pace, Policy, status,
+    Cashier, CashierConfig, Health, Market, Markets, Notary, Pace, Policy, tell,
 };
 use tollgate_gateway::{
     AnyUpstream, Check, EchoUpstream, Gateway, GatewayBody, GatewayConfig, Limits, ModelConfig,
@@ -90,18 +90,9 @@ impl Receipts for Books {
         id: PaymentId,
         read: ReadMemo,
     ) -> Result<Option<Told<Self::Receipt>>, ReceiptsError> {
-        let told = status(&self.store, &self.markets, id)
-            .await
-            .map_err(|error| ReceiptsError(error.to_string()))?;
-        let Some(mut told) = told else {
-            return Ok(None);
-        };
-        read(&told.memo, &mut told.status);
-        let receipt = self.notary.receipt(&told).await;
-        Ok(Some(Told {
-            status: told.status,
-            receipt,
-        }))
+        let told = tell(&self.store, &self.markets, Some(&self.notary), id, read).await;
+        let told = told.map_err(|error| ReceiptsError(error.to_string()))?;
+        Ok(told.map(|(status, receipt)| Told { status, receipt }))
     }
 }
 

@@ -25,7 +25,7 @@ use tollgate_devchain::DEV_ACCOUNTS;
 use tollgate_eip712::{LocalWallet, Signed, TokenDomain, UsageReceipt};
 use tollgate_engine::{
     Cashier, CashierConfig, ChainVerifier, Market, Markets, Notary, OwnRail, Policy, RailConfig,
-    Worker, WorkerConfig, status,
+    Worker, WorkerConfig, tell,
 };
 use tollgate_gateway::{
     Gateway, GatewayConfig, Limits, ModelConfig, ReadMemo, Receipts, ReceiptsError, Tokenizer, Told,
@@ -87,18 +87,9 @@ impl Receipts for Books {
         id: PaymentId,
         read: ReadMemo,
     ) -> Result<Option<Told<Self::Receipt>>, ReceiptsError> {
-        let told = status(&self.store, &self.markets, id)
-            .await
-            .map_err(|error| ReceiptsError(error.to_string()))?;
-        let Some(mut told) = told else {
-            return Ok(None);
-        };
-        read(&told.memo, &mut told.status);
-        let receipt = self.notary.receipt(&told).await;
-        Ok(Some(Told {
-            status: told.status,
-            receipt,
-        }))
+        let told = tell(&self.store, &self.markets, Some(&self.notary), id, read).await;
+        let told = told.map_err(|error| ReceiptsError(error.to_string()))?;
+        Ok(told.map(|(status, receipt)| Told { status, receipt }))
     }
 }
 
