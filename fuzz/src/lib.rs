@@ -4,6 +4,7 @@
 //! ordinary tests (`xtask/tests/corpora.rs`).
 
 pub mod facilitator_body;
+pub mod payment_body;
 pub mod payment_header;
 pub mod request_body;
 pub mod required_body;

@@ -37,6 +37,11 @@ fn bodies_of_facilitators() {
 }
 
 #[test]
+fn states_of_payments() {
+    run("payment_body", fuzz::payment_body::check);
+}
+
+#[test]
 fn payment_headers() {
     run("payment_header", fuzz::payment_header::check);
 }

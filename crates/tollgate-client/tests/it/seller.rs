@@ -21,9 +21,10 @@ use tollgate_client::{
 };
 use tollgate_eip712::{LocalWallet, Wallet, WalletError, verify};
 use tollgate_x402::{
-    Amount, AssetTransferMethod, Authorization, ChainId, Clock, Extensions, Limits, Network,
-    PaymentIdentifier, PaymentPayload, PaymentRequired, PaymentRequirements, PrimaryType,
-    ResourceInfo, Scheme, Signature65, Timestamp,
+    Amount, AssetTransferMethod, Authorization, AuthorizationKind, ChainId, Clock, Extensions,
+    Interval, Limits, Network, PaymentAmounts, PaymentId, PaymentIdentifier, PaymentPayload,
+    PaymentRequired, PaymentRequirements, PaymentState, PaymentStatus, PrimaryType, ResourceInfo,
+    Scheme, Signature65, Timestamp, TokenUsage,
 };
 use tower::{Service, ServiceExt};
 
@@ -368,4 +369,36 @@ impl Buyer {
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         String::from_utf8(bytes.into()).unwrap()
     }
+}
+
+/// The status of a cent of USD1 that this payer's allowance paid, final.
+pub(crate) fn settled(payer: Address) -> PaymentStatus {
+    let amounts = PaymentAmounts {
+        authorized: cents(99),
+        reserved: cents(1),
+        calculated: Some(cents(1)),
+    };
+    let mut status = PaymentStatus::accepted(
+        PaymentId::from_random([7; 16]),
+        AuthorizationKind::Allowance,
+        Network::BSC,
+        USD1,
+        payer,
+        PAYEE,
+        amounts,
+        Timestamp(NOW),
+    );
+    status.state = PaymentState::Final;
+    status.charge = Some(cents(1));
+    status.interval = Some(Interval {
+        from: cents(4),
+        to: cents(5),
+    });
+    status.model = Some("m".into());
+    status.usage = Some(TokenUsage {
+        input_tokens: 1_000,
+        output_tokens: 100,
+        ..TokenUsage::default()
+    });
+    status
 }

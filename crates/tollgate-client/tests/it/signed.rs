@@ -1,14 +1,12 @@
 //! Signed receipts, held against what was signed for them and against the payment's status.
 
 use alloy_primitives::{Address, B256};
+use proptest::prelude::*;
 use tollgate_client::{Finding, Paid, PaymentTold, Policy, SignedReceipt, audit_receipt};
 use tollgate_eip712::{
     CounterInterval, LocalWallet, PaymentKind, TokenCounts, UsageReceipt, Version1, sign_statement,
 };
-use tollgate_x402::{
-    Amount, AuthorizationKind, ChainId, Interval, Limits, Network, PaymentAmounts, PaymentId,
-    PaymentState, PaymentStatus, Timestamp, TokenUsage,
-};
+use tollgate_x402::{Amount, ChainId, Limits, PaymentState, PaymentStatus, Timestamp};
 
 use crate::seller::*;
 
@@ -30,33 +28,7 @@ async fn paid() -> Paid {
 }
 
 fn status(paid: &Paid) -> PaymentStatus {
-    let amounts = PaymentAmounts {
-        authorized: cents(99),
-        reserved: cents(1),
-        calculated: Some(cents(1)),
-    };
-    let mut status = PaymentStatus::accepted(
-        PaymentId::from_random([7; 16]),
-        AuthorizationKind::Allowance,
-        Network::BSC,
-        paid.token,
-        paid.payer,
-        paid.pay_to,
-        amounts,
-        Timestamp(NOW),
-    );
-    status.state = PaymentState::Final;
-    status.charge = Some(cents(1));
-    status.interval = Some(Interval {
-        from: cents(4),
-        to: cents(5),
-    });
-    status.model = Some("m".into());
-    status.usage = Some(TokenUsage {
-        input_tokens: 1_000,
-        output_tokens: 100,
-        ..TokenUsage::default()
-    });
+    let mut status = settled(paid.payer);
     status.updated_at = Timestamp(NOW + 5);
     status
 }
@@ -254,4 +226,23 @@ async fn where_a_plain_account_signs_for_itself_there_is_no_counter_to_tell_of()
         matches!(&findings[..], [Finding::Payee { .. }]),
         "{findings:?}"
     );
+}
+
+proptest! {
+    #[test]
+    fn whatever_stands_where_the_receipt_is_takes_nothing_from_the_state(
+        receipt in "[ -~]{0,80}|\\{\"format\":\"eip712\",[ -~]{0,80}\\}|null|\\[\\]|[0-9]{1,400}",
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        // No bytes are too strange.
+        drop(PaymentTold::parse_body(&bytes, &Limits::DEFAULT));
+        let state = settled(PAYEE).to_json();
+        let Some((head, _)) = state.rsplit_once('}') else { unreachable!() };
+        let body = format!("{head},\"receipt\":{receipt}}}");
+        if let Ok(told) = PaymentTold::parse_body(body.as_bytes(), &Limits::DEFAULT) {
+            prop_assert_eq!(told.status.to_json(), state);
+            prop_assert!(told.signed().is_none());
+            prop_assert_eq!(told.receipt.is_none(), receipt.trim() == "null");
+        }
+    }
 }
