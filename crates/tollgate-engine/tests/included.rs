@@ -9,7 +9,9 @@ use common::*;
 use tollgate_engine::{Pace, Policy};
 use tollgate_ledger::Outage;
 use tollgate_payment::{Halt, Pricing, port::Hold};
-use tollgate_x402::{Amount, Authorization, PaymentState, PaymentStatus, Timestamp, U256};
+use tollgate_x402::{
+    Amount, Authorization, PaymentId, PaymentState, PaymentStatus, Timestamp, U256,
+};
 
 const AGGREGATE: Policy = Policy::Aggregate {
     max_unsettled: Amount::MAX,
@@ -42,6 +44,27 @@ async fn serving(world: &World, signed: &Authorization) -> TestHold {
     let mut hold = world.admit(&offer, signed).await.unwrap();
     hold.durable().await.unwrap();
     hold
+}
+
+/// Seven cents that are owed by a once payment, and the wait for their block.
+async fn owed(
+    world: &World,
+) -> (
+    PaymentId,
+    impl Future<Output = Option<PaymentStatus>> + use<>,
+) {
+    let once = world.once(PAYER, dollars(90), 1).await;
+    let hold = serving(world, &once).await;
+    let (id, wait) = (hold.id(), hold.inclusion().unwrap());
+    hold.commit(dollars(7), None).await.unwrap();
+    (id, wait)
+}
+
+/// They are paid after all.
+async fn paid(mut world: World, id: PaymentId) {
+    world.settle().await;
+    assert_eq!(world.state(id).await, PaymentState::Final);
+    assert_eq!(world.received().await, dollars(7));
 }
 
 /// Lets the worker work and blocks pass while it is waited.
@@ -117,11 +140,7 @@ async fn nobody_waits_at_a_till_that_does_not_know_when_its_charges_are_settled(
 #[tokio::test]
 async fn while_settlement_is_halted_nobody_begins_to_wait_or_goes_on_with_it() {
     let mut world = world(Policy::AtOnce).await;
-    let once = world.once(PAYER, dollars(90), 1).await;
-    let hold = serving(&world, &once).await;
-    let id = hold.id();
-    let wait = hold.inclusion().unwrap();
-    hold.commit(dollars(7), None).await.unwrap();
+    let (id, wait) = owed(&world).await;
     let health = world.worker.health();
     health.tell(|report| {
         report.halt = Some(Halt {
@@ -137,50 +156,33 @@ async fn while_settlement_is_halted_nobody_begins_to_wait_or_goes_on_with_it() {
     assert!(hold.inclusion().is_none());
     hold.release().await.unwrap();
     // The charge is as good as any.
-    world.settle().await;
-    assert_eq!(world.state(id).await, PaymentState::Final);
-    assert_eq!(world.received().await, dollars(7));
+    paid(world, id).await;
 }
 
 #[tokio::test]
 async fn a_ledger_that_cannot_be_read_ends_the_wait_and_not_the_charge() {
     let mut world = world(Policy::AtOnce).await;
-    let once = world.once(PAYER, dollars(90), 1).await;
-    let hold = serving(&world, &once).await;
-    let id = hold.id();
-    let wait = hold.inclusion().unwrap();
-    hold.commit(dollars(7), None).await.unwrap();
+    let (id, wait) = owed(&world).await;
     world.store.interrupt(Some(Outage::Busy));
     let ended = tokio::time::timeout(Duration::from_secs(60), wait).await;
     assert_eq!(ended.expect("it ends"), None);
     world.store.interrupt(None);
-    world.settle().await;
-    assert_eq!(world.state(id).await, PaymentState::Final);
-    assert_eq!(world.received().await, dollars(7));
+    paid(world, id).await;
 }
 
 #[tokio::test]
 async fn who_waits_and_leaves_changes_nothing() {
     let mut world = world(Policy::AtOnce).await;
-    let once = world.once(PAYER, dollars(90), 1).await;
-    let hold = serving(&world, &once).await;
-    let id = hold.id();
-    let wait = hold.inclusion().unwrap();
-    hold.commit(dollars(7), None).await.unwrap();
+    let (id, wait) = owed(&world).await;
     let left = tokio::time::timeout(Duration::from_millis(120), wait).await;
     assert!(left.is_err(), "no block was made");
-    world.settle().await;
-    assert_eq!(world.state(id).await, PaymentState::Final);
-    assert_eq!(world.received().await, dollars(7));
+    paid(world, id).await;
 }
 
 #[tokio::test]
 async fn who_waits_for_what_the_payer_voids_is_told_that_it_is_lost() {
     let mut world = world(Policy::AtOnce).await;
-    let once = world.once(PAYER, dollars(90), 1).await;
-    let hold = serving(&world, &once).await;
-    let wait = hold.inclusion().unwrap();
-    hold.commit(dollars(7), None).await.unwrap();
+    let (_, wait) = owed(&world).await;
     world.leave(PAYER, Amount::ZERO).await;
     let told = meanwhile(&mut world, wait).await.unwrap();
     assert_eq!((told.state, told.transaction), (PaymentState::Lost, None));

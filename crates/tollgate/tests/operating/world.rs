@@ -184,17 +184,17 @@ max_output_tokens = 64
 
     /// What the chain has of a transaction.
     pub(crate) fn receipt(&self, hash: B256) -> Option<TxReceipt> {
+        self.on_chain(async |chain| chain.receipt(hash).await.unwrap())
+    }
+
+    /// Asks the chain as any client would.
+    fn on_chain<T>(&self, ask: impl AsyncFnOnce(Chain) -> T) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
-        let rpc = self.chain.rpc_url().unwrap();
-        runtime.block_on(async {
-            let chain = Chain::connect(ChainConfig::new(ChainId::DEV, [rpc]))
-                .await
-                .unwrap();
-            chain.receipt(hash).await.unwrap()
-        })
+        let config = ChainConfig::new(ChainId::DEV, [self.chain.rpc_url().unwrap()]);
+        runtime.block_on(async { ask(Chain::connect(config).await.unwrap()).await })
     }
 
     /// What the book has received, from the export.
@@ -237,15 +237,7 @@ max_output_tokens = 64
 
     /// Sends a transaction of an account, and waits until it is final.
     pub(crate) fn send(&self, account: usize, to: Address, input: Bytes) -> B256 {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let rpc = self.chain.rpc_url().unwrap();
-        runtime.block_on(async {
-            let chain = Chain::connect(ChainConfig::new(ChainId::DEV, [rpc]))
-                .await
-                .unwrap();
+        self.on_chain(async |chain| {
             let wallet = LocalWallet::from_bytes(&DEV_ACCOUNTS[account].private_key.0).unwrap();
             let nonce = chain
                 .transaction_count(wallet.address(), BlockTag::Pending)
