@@ -139,7 +139,7 @@ async fn nobody_waits_at_a_till_that_does_not_know_when_its_charges_are_settled(
 
 #[tokio::test]
 async fn while_settlement_is_halted_nobody_begins_to_wait_or_goes_on_with_it() {
-    let mut world = world(Policy::AtOnce).await;
+    let world = world(Policy::AtOnce).await;
     let (id, wait) = owed(&world).await;
     let health = world.worker.health();
     health.tell(|report| {
@@ -161,7 +161,7 @@ async fn while_settlement_is_halted_nobody_begins_to_wait_or_goes_on_with_it() {
 
 #[tokio::test]
 async fn a_ledger_that_cannot_be_read_ends_the_wait_and_not_the_charge() {
-    let mut world = world(Policy::AtOnce).await;
+    let world = world(Policy::AtOnce).await;
     let (id, wait) = owed(&world).await;
     world.store.interrupt(Some(Outage::Busy));
     let ended = tokio::time::timeout(Duration::from_secs(60), wait).await;
@@ -172,7 +172,7 @@ async fn a_ledger_that_cannot_be_read_ends_the_wait_and_not_the_charge() {
 
 #[tokio::test]
 async fn who_waits_and_leaves_changes_nothing() {
-    let mut world = world(Policy::AtOnce).await;
+    let world = world(Policy::AtOnce).await;
     let (id, wait) = owed(&world).await;
     let left = tokio::time::timeout(Duration::from_millis(120), wait).await;
     assert!(left.is_err(), "no block was made");
