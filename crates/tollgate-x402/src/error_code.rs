@@ -102,7 +102,7 @@ codes! {
         RecipientMismatch = "invalid_exact_evm_recipient_mismatch", 402, "The signed recipient or spender is not the offer's payTo: sign for payTo.";
         ValueMismatch = "invalid_exact_evm_payload_authorization_value_mismatch", 402, "An exact payment's value must be the offered amount.";
         ValidAfter = "invalid_exact_evm_payload_authorization_valid_after", 402, "The payment is not valid yet: set validAfter to 0 or wait.";
-        ValidBefore = "invalid_exact_evm_payload_authorization_valid_before", 402, "The payment has expired, is about to, or is signed for more than a day beyond maxTimeoutSeconds: sign anew with maxTimeoutSeconds from now.";
+        ValidBefore = "invalid_exact_evm_payload_authorization_valid_before", 402, "The payment has expired, is about to, or is signed for more than an hour beyond maxTimeoutSeconds: sign anew with maxTimeoutSeconds from now.";
         Eip3009NonceUsed = "invalid_exact_evm_nonce_already_used", 402, "The nonce of this transfer is used up: sign anew with fresh random bytes.";
         Eip3009Balance = "invalid_exact_evm_insufficient_balance", 402, "The payer's balance does not cover the transfer: add funds.";
         Eip3009NotSupported = "invalid_exact_evm_eip3009_not_supported", 402, "This token does not take EIP-3009 transfers: pay by an entry that it supports.";
@@ -110,7 +110,7 @@ codes! {
         Permit2Spender = "invalid_permit2_spender", 402, "The permit's spender must be the x402 proxy of the scheme.";
         Permit2Recipient = "invalid_permit2_recipient_mismatch", 402, "witness.to must be the offer's payTo.";
         UptoFacilitator = "upto_facilitator_mismatch", 402, "witness.facilitator must be the offer's extra.facilitatorAddress.";
-        Permit2Deadline = "permit2_deadline_expired", 402, "The permit's deadline has passed, is too near, or is more than a day beyond maxTimeoutSeconds: sign anew with maxTimeoutSeconds from now.";
+        Permit2Deadline = "permit2_deadline_expired", 402, "The permit's deadline has passed, is too near, or is more than an hour beyond maxTimeoutSeconds: sign anew with maxTimeoutSeconds from now.";
         Permit2NotYetValid = "permit2_not_yet_valid", 402, "witness.validAfter lies in the future: set it to 0 or wait.";
         Permit2Amount = "permit2_amount_mismatch", 402, "The permitted amount is not the offered one.";
         Permit2Token = "permit2_token_mismatch", 402, "The permitted token is not the offer's asset.";

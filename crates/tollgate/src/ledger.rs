@@ -12,8 +12,9 @@ use clap::Subcommand;
 
 /// Look at the books: audit them, export them, find what is stuck, repair them after a restored backup.
 ///
-/// All but `reconcile` read a copy, so a gateway that has the ledger open goes on. Exit codes: 0 all is well; 1 something
-/// is not (an invariant is violated, something is stuck) or the command failed; 2 the arguments are wrong.
+/// All but `reconcile` only read, a file by a copy of it and a database in place, so a gateway that has the ledger open
+/// goes on. Exit codes: 0 all is well; 1 something is not (an invariant is violated, something is stuck) or the command
+/// failed; 2 the arguments are wrong.
 #[derive(clap::Args)]
 pub(crate) struct Ledger {
     #[command(subcommand)]

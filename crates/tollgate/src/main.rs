@@ -34,7 +34,7 @@ use tracing_subscriber::{filter::filter_fn, layer::SubscriberExt, util::Subscrib
 ///
 /// Try it:              tollgate demo
 /// Sell, for trying:    tollgate serve --dev
-/// Pay it:              TOLLGATE_KEY=0x… tollgate chat "Hello" --gateway http://127.0.0.1:8402 --key-env TOLLGATE_KEY
+/// Pay it:              TOLLGATE_KEY=0x… tollgate chat "Hello" --gateway http://127.0.0.1:8402
 /// Sell for real:       tollgate serve --config tollgate.toml
 #[derive(Parser)]
 #[command(name = "tollgate", version, about, long_about, verbatim_doc_comment)]
