@@ -527,7 +527,7 @@ fn help_teaches_every_command() {
         ("chat", "never from the command line"),
         ("facilitator", "It holds nobody's money"),
         ("devchain", "Nothing on it is worth anything"),
-        ("ledger", "All but `reconcile` read a copy"),
+        ("ledger", "All but `reconcile` only read"),
         ("ledger audit", "Exit code 1 if anything is violated"),
         ("ledger export", "an integer"),
         ("ledger stuck", "Debts and blocks are told"),
