@@ -176,15 +176,46 @@ async fn a_plain_account_settles_every_kind_one_call_a_transaction(chain: Backen
 
 async fn a_cold_payer_costs_one_rpc_call_and_a_warm_one_none(chain: Backend) {
     let world = World::new(chain, Setup::default()).await;
-    let signed = world.allowance(PAYER, dollars(99), 0).await;
-    let offer = world.metered(dollars(10));
-    let before = world.calls();
-    let first = world.admit(&offer, &signed).await.unwrap();
-    assert_eq!(world.calls(), before + 1);
-    let second = world.admit(&offer, &signed).await.unwrap();
-    assert_eq!(world.calls(), before + 1);
-    first.release().await.unwrap();
-    second.release().await.unwrap();
+    for payer in [0, 1, 2, 3] {
+        world.approve_permit2(payer, U256::MAX).await;
+    }
+    let (metered, fixed) = (
+        world.metered(dollars(10)),
+        world.offer(Pricing::Fixed(dollars(10))),
+    );
+    let allowance = world.allowance(0, dollars(99), 0).await;
+    for (offer, signed) in [
+        (&metered, [allowance.clone(), allowance]),
+        (
+            &metered,
+            [
+                world.once(1, dollars(99), 1).await,
+                world.once(1, dollars(99), 2).await,
+            ],
+        ),
+        (
+            &fixed,
+            [
+                world.transfer(2, dollars(10), 1).await,
+                world.transfer(2, dollars(10), 2).await,
+            ],
+        ),
+        (
+            &fixed,
+            [
+                world.permit2_exact(3, dollars(10), 1).await,
+                world.permit2_exact(3, dollars(10), 2).await,
+            ],
+        ),
+    ] {
+        let before = world.calls();
+        let first = world.admit(offer, &signed[0]).await.unwrap();
+        assert_eq!(world.calls(), before + 1, "{:?}", signed[0].kind());
+        let second = world.admit(offer, &signed[1]).await.unwrap();
+        assert_eq!(world.calls(), before + 1, "{:?}", signed[1].kind());
+        first.release().await.unwrap();
+        second.release().await.unwrap();
+    }
 }
 
 async fn what_can_be_refused_without_the_chain_costs_no_rpc_call(chain: Backend) {
@@ -267,18 +298,28 @@ async fn one_balance_behind_three_kinds_of_payment_serves_itself_once(chain: Bac
     let exact = world.transfer(PAYER, dollars(100), 9).await;
     let metered = world.metered(dollars(100));
     let fixed = world.offer(Pricing::Fixed(dollars(100)));
+    let attempts = futures_util::join!(
+        world.admit(&metered, &allowance),
+        world.admit(&metered, &once),
+        world.admit(&fixed, &exact),
+    );
     let attempts = [
-        world.admit(&metered, &allowance).await,
-        world.admit(&metered, &once).await,
-        world.admit(&fixed, &exact).await,
+        (attempts.0, ErrorCode::InsufficientFunds),
+        (attempts.1, ErrorCode::Permit2Balance),
+        (attempts.2, ErrorCode::Eip3009Balance),
     ];
-    let mut served = Amount::ZERO;
-    for hold in attempts.into_iter().flatten() {
-        let cap = hold.cap();
-        hold.commit(cap, None).await.unwrap();
-        served = served.checked_add(cap).unwrap();
+    let mut served = 0;
+    for (attempt, short) in attempts {
+        match attempt {
+            Ok(hold) => {
+                assert_eq!(hold.cap(), dollars(100));
+                hold.commit(dollars(100), None).await.unwrap();
+                served += 1;
+            }
+            Err(error) => assert_eq!(error.code, short),
+        }
     }
-    assert_eq!(served, dollars(100));
+    assert_eq!(served, 1);
     world.settle().await;
     assert_eq!(world.received().await, dollars(100));
 }

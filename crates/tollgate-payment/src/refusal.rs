@@ -20,7 +20,7 @@ pub enum Refusal {
         needed: Amount,
     },
     /// A credit bound is reached: wait, sign nothing anew.
-    #[error("{bound} is reached; try again after open requests are settled")]
+    #[error("{bound}")]
     Limited {
         /// Which bound.
         bound: CreditBound,
@@ -121,8 +121,10 @@ impl core::fmt::Display for FundsBound {
 /// Which credit bound is reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CreditBound {
-    /// The payer's credit.
+    /// The payer's credit, by what of it is open.
     Payer,
+    /// The payer's credit, by this request alone: waiting does not help.
+    Request,
     /// The payer's requests in flight.
     InFlight,
     /// The bound on everything unsettled of all payers.
@@ -132,9 +134,18 @@ pub enum CreditBound {
 impl core::fmt::Display for CreditBound {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
-            Self::Payer => "the payer's credit",
-            Self::InFlight => "the number of the payer's requests in flight",
-            Self::Global => "the seller's bound on unsettled payments",
+            Self::Payer => {
+                "the payer's credit is reached; try again after open requests are settled"
+            }
+            Self::Request => {
+                "this request alone is above what is lent to a payer who has paid so little; send a shorter one, or pay for shorter ones first"
+            }
+            Self::InFlight => {
+                "the number of the payer's requests in flight is reached; try again after one has ended"
+            }
+            Self::Global => {
+                "the seller's bound on unsettled payments is reached; try again after open requests are settled"
+            }
         })
     }
 }

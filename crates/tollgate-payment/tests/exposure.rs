@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use tollgate_payment::{
-    AuthorizationKey, BatchId, Command, Credit, ExposureKey, LossReason, OwnerKey, PaymentKeys,
-    Refusal, Rows, SignerKey,
+    AuthorizationKey, BatchId, Command, Credit, CreditBound, ExposureKey, LossReason, OwnerKey,
+    PaymentKeys, Refusal, Rows, SignerKey,
     command::{Claim, Commit, Conclude, Fate, Funds, ItemFate, Reserve, SpenderFunds},
 };
 use tollgate_x402::{
@@ -75,6 +75,10 @@ impl World {
 
     /// A request of this worth, served if it is admitted.
     fn ask(&mut self, who: u8, worth: u64) -> bool {
+        self.reserve(who, worth).is_ok()
+    }
+
+    fn reserve(&mut self, who: u8, worth: u64) -> Result<(), Refusal> {
         self.ids += 1;
         let owner = Address::with_last_byte(who);
         let nonce = B256::from(U256::from(self.ids));
@@ -128,9 +132,7 @@ impl World {
                 spender: SpenderFunds::None,
             }),
         };
-        if self.apply(&reserve).is_err() {
-            return false;
-        }
+        self.apply(&reserve)?;
         let commit = Commit {
             keys,
             used: Some(amount(worth)),
@@ -139,7 +141,7 @@ impl World {
         };
         let charge = units(self.apply(&commit).unwrap().amount);
         self.who.entry(who).or_default().open.push((keys, charge));
-        true
+        Ok(())
     }
 
     /// The oldest of what is open is paid, or made unpayable.
@@ -292,4 +294,22 @@ fn a_payer_with_a_history_is_served_when_the_bound_is_used_up_by_others() {
         world.ask(200, 3 * DOLLAR / 10),
         "and its own history is its own"
     );
+}
+
+#[test]
+fn who_is_lent_no_more_is_told_whether_it_helps_to_wait() {
+    let mut world = World::new();
+    let bound = |world: &mut World, worth| match world.reserve(1, worth) {
+        Err(Refusal::Limited { bound, .. }) => Some(bound),
+        Ok(()) => None,
+        Err(other) => panic!("{other}"),
+    };
+    let floor = DOLLAR / 10;
+    // Nothing is open, so nothing that is waited for makes room.
+    assert_eq!(bound(&mut world, floor + 1), Some(CreditBound::Request));
+    assert_eq!(bound(&mut world, floor), None);
+    assert_eq!(bound(&mut world, 1), Some(CreditBound::Payer));
+    assert_eq!(bound(&mut world, floor + 1), Some(CreditBound::Request));
+    world.conclude(1, true);
+    assert_eq!(bound(&mut world, 1), None);
 }

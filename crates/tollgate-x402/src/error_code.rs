@@ -139,7 +139,7 @@ codes! {
         AnswerGone = "answer_gone", 410, "The payment has ended and its answer is not kept, so sending it again gives nothing: GET /x402/v1/payments/{id} has its receipt; pay anew for a new answer.";
         RequestTooLarge = "request_too_large", 413, "The request's body is over the limit: send less.";
         PaymentInFlight = "payment_in_flight", 425, "The same payment is being served at this moment: ask again after Retry-After.";
-        CreditExhausted = "credit_exhausted", 429, "Your unsettled requests have reached your credit: keep the payment and ask again after Retry-After.";
+        CreditExhausted = "credit_exhausted", 429, "What is lent to you, or to all, is used up: keep the payment and ask again after Retry-After. Where this request alone is above it, send a shorter one.";
         RateLimited = "rate_limited", 429, "Too many requests: keep the payment and ask again after Retry-After.";
         PaymentHeaderTooLarge = "payment_header_too_large", 431, "The payment header is over 16 KiB: send only the payment in it.";
         InternalError = "internal_error", 500, "The server failed; nothing was charged that was not delivered.";

@@ -386,6 +386,14 @@ impl Books {
             );
         }
         if before.is_none()
+            && let Authorization::Allowance(permit) = signed
+            && let Some(payer) = payer_of(permit.owner)
+        {
+            let spent = self.spent(permit);
+            let worth = truth.payers[payer].signed_at(permit.nonce);
+            must!(spent <= worth, 2, "{id:?} makes it {spent} of {worth}");
+        }
+        if before.is_none()
             && let AuthorizationKey::Claim { .. } = payment.keys.authorization
         {
             let first = *self.claims.entry(payment.keys.authorization).or_insert(id);

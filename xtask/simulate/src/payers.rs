@@ -38,6 +38,8 @@ pub(crate) struct Payer {
     nonces: u64,
     /// What was signed before, with the request that it was for.
     pub(crate) past: Vec<(Authorization, u64, u64)>,
+    /// Permits to which others have succeeded.
+    succeeded: Vec<Allowance>,
     /// Requests that it has named.
     named: Vec<(Identifier, u64)>,
 }
@@ -76,6 +78,7 @@ pub(crate) fn draw(setting: &Setting, rng: &mut Rng) -> (Vec<Payer>, Vec<Purse>)
             signed: BTreeMap::new(),
             nonces: 1_000 * (index as u64 + 1),
             past: Vec::new(),
+            succeeded: Vec::new(),
             named: Vec::new(),
         });
         let balance = if setting.poor || !honest {
@@ -150,7 +153,8 @@ impl Payer {
         };
         let authorization = match kind {
             Kind::Allowance => {
-                Authorization::Allowance(self.allowance(setting, purse, deadline, rng))
+                let newest = self.allowance(setting, purse, deadline, rng);
+                Authorization::Allowance(self.shown(request).unwrap_or(newest))
             }
             Kind::Once => self.once(setting, worst, deadline, rng),
             Kind::Exact => self.exact(setting, worst, deadline, rng),
@@ -201,6 +205,19 @@ impl Payer {
         }
     }
 
+    /// A permit to which another has succeeded, shown by whoever has its header still.
+    fn shown(&self, request: u64) -> Option<Allowance> {
+        let place = usize::try_from(request / 7).unwrap_or_default();
+        let place = place.checked_rem(self.succeeded.len())?;
+        (request % 7 == 3).then(|| self.succeeded[place].clone())
+    }
+
+    /// What permits of this nonce are worth together: one of them can go in.
+    pub(crate) fn signed_at(&self, nonce: U256) -> u64 {
+        let nonce = u64::try_from(nonce).unwrap_or(u64::MAX);
+        self.signed.get(&nonce).copied().unwrap_or_default()
+    }
+
     /// What it does on the chain by itself when it has asked.
     pub(crate) fn submits(&mut self) -> Option<Act> {
         let permit = self.permit.as_ref().filter(|_| self.eager)?;
@@ -248,7 +265,9 @@ impl Payer {
         };
         let most = self.signed.entry(purse.permit_nonce).or_default();
         *most = value.max(*most);
-        self.permit = Some(permit.clone());
+        let before = self.permit.replace(permit.clone());
+        self.succeeded
+            .extend(before.filter(|before| before.nonce != permit.nonce));
         permit
     }
 

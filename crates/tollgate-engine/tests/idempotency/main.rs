@@ -107,6 +107,8 @@ async fn the_same_name_and_request_get_the_same_answer_and_one_charge<P: Place>(
             .serve(shop.ask(signed, Some(name), 1).await, 1_000, name)
             .await;
         let asked = shop.asked.load(Ordering::SeqCst);
+        // What was read of the payer is too old to serve it by.
+        shop.pass(10);
         // With the same payment, and with one that was signed after the answer was lost.
         for signed in [signed, fresh] {
             let again = shop

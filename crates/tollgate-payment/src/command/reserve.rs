@@ -153,6 +153,7 @@ impl Command for Reserve {
         if !owner.lost.is_zero() {
             return Err(Refusal::Blocked { owed: owner.lost });
         }
+        self.check_permit(spender.as_ref())?;
         self.check_credit(&owner, now)?;
         self.learn_balance(&mut owner, now)?;
         let generation = match &mut spender {
@@ -259,6 +260,25 @@ impl Reserve {
         }
     }
 
+    /// A permit to which another succeeded pays for nothing more: what is left is its successor's, of which whoever holds the
+    /// old one's header need not have signed anything.
+    fn check_permit(&self, spender: Option<&SpenderRow>) -> Result<(), Refusal> {
+        let Authorization::Allowance(signed) = &self.authorization else {
+            return Ok(());
+        };
+        let newest = match spender.map(|spender| &spender.limit) {
+            Some(Limit::Counter(counter)) => counter.permit.as_ref(),
+            _ => None,
+        };
+        match newest.map(|permit| permit.signed.nonce) {
+            Some(nonce) if nonce > signed.nonce => Err(Refusal::PermitNonce {
+                signed: signed.nonce,
+                expected: nonce,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// What a payer at its bound can be told without asking the chain.
     fn check_credit(&self, owner: &OwnerRow, now: Timestamp) -> Result<(), Refusal> {
         let limited = |bound| {
@@ -275,9 +295,18 @@ impl Reserve {
             .of(owner, now)
             .saturating_sub(sum(owner.held, owner.due)?);
         if credit < self.least {
-            return limited(CreditBound::Payer);
+            return limited(self.own_bound(owner, now));
         }
         Ok(())
+    }
+
+    /// What the payer is told of its own credit: whether it helps to wait.
+    fn own_bound(&self, owner: &OwnerRow, now: Timestamp) -> CreditBound {
+        if self.credit.of(owner, now) < self.least {
+            CreditBound::Request
+        } else {
+            CreditBound::Payer
+        }
     }
 
     /// Takes the chain's word on the balance, or makes sure that the last one is fresh.
@@ -437,7 +466,7 @@ impl Reserve {
         let reserved = self.worst.min(money).min(credit).min(global);
         if reserved < self.least || reserved.is_zero() && !self.worst.is_zero() {
             return limited(if credit <= global {
-                CreditBound::Payer
+                self.own_bound(owner, now)
             } else {
                 CreditBound::Global
             });

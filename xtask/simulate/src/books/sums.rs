@@ -1,8 +1,9 @@
 //! What payments come to, for whoever they are of.
 
 use tollgate_payment::{PaymentRow, PaymentState};
+use tollgate_x402::{Allowance, Authorization};
 
-use super::units;
+use super::{Books, units};
 
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
 pub(super) struct Sums {
@@ -52,5 +53,23 @@ impl Sums {
         self.lost -= other.lost;
         self.paid -= other.paid;
         self.unproven -= other.unproven;
+    }
+}
+
+impl Books {
+    /// What permits of this one's nonce are charged or may be.
+    pub(super) fn spent(&self, permit: &Allowance) -> u64 {
+        let of_it = |payment: &&PaymentRow| match self.signed.get(&payment.keys.authorization) {
+            Some(Authorization::Allowance(other)) => {
+                (other.owner, other.spender, other.nonce)
+                    == (permit.owner, permit.spender, permit.nonce)
+            }
+            _ => false,
+        };
+        let spends = |payment: &PaymentRow| {
+            let sums = Sums::of(payment);
+            sums.held + sums.due + sums.paid
+        };
+        self.payments.values().filter(of_it).map(spends).sum()
     }
 }

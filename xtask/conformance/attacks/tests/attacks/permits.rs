@@ -120,3 +120,43 @@ async fn a_permit_of_a_nonce_to_come_is_refused() {
     assert_eq!(world.upstream.asked(), 0);
     assert_eq!(world.totals().await.payments.len(), 0);
 }
+
+/// PROTOCOL 10. A permit that was used up, shown again when its payer has signed another, pays for nothing of the other: who was given
+/// the first one's header spends nothing that was not signed there. Lost: 0.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_permit_that_another_succeeded_spends_nothing_of_its_successor() {
+    let mut world = World::new().await;
+    world.upstream.play([Step::Say(100)]);
+    let payer = Payer::rich(0);
+    let first = world.allowance(&payer, cents(20), 0).await;
+    let never_shown = world.allowance(&payer, cents(15), 0).await;
+    for _ in 0..2 {
+        assert_eq!(world.buy(100, &first).await.status, 200);
+        world.settle().await;
+    }
+    let second = world.allowance(&payer, cents(90), 1).await;
+    assert_eq!(world.buy(100, &second).await.status, 200);
+    for signed in [&first, &never_shown] {
+        for _ in 0..2 {
+            let calls = world.rpc_calls();
+            let answer = world.buy(100, signed).await;
+            assert_eq!(answer.status, 402);
+            assert!(
+                answer.text().contains("invalid_permit_nonce"),
+                "{}",
+                answer.text()
+            );
+            assert_eq!(world.rpc_calls(), calls, "no look at the chain");
+            // Nor when what was read of the payer is too old.
+            world.chain.pass(10).await;
+        }
+    }
+    // What was signed for is all there.
+    for _ in 0..8 {
+        assert_eq!(world.buy(100, &second).await.status, 200);
+        world.settle().await;
+    }
+    assert_eq!(world.sum(Status::Final).await.charge, cents(110));
+    assert_eq!(world.sum(Status::Lost).await.charge, Amount::ZERO);
+    world.books_equal_the_chain().await;
+}

@@ -39,7 +39,9 @@ async fn claims(world: &World, payer: &Payer, body: &str) -> Vec<(&'static str, 
 async fn again(world: &World, all: &[(&'static str, Header)], body: &str, what: &str) {
     let asked = world.upstream.asked();
     for (path, header) in all {
+        let calls = world.rpc_calls();
         let answer = world.request(path, body, Some(header)).await;
+        assert_eq!(world.rpc_calls(), calls, "{what}: no look at the chain");
         let status = answer.status.as_u16();
         assert!(
             matches!(status, 200 | 402 | 409 | 410),
