@@ -106,7 +106,16 @@ impl Chat {
                 .trim_end_matches("/x402/v1")
         );
         let asked = client.chat_with(&url, self.preferences(), self.body()?);
-        let mut answer = asked.await.map_err(lost)?;
+        let mut answer = match asked.await.map_err(lost) {
+            Ok(answer) => answer,
+            Err(error) => {
+                if self.json {
+                    let told = error.to_string();
+                    say!("{}", report("", None, None, None, &[], Some(&told)));
+                }
+                return Err(error);
+            }
+        };
         let mut text = String::new();
         let mut ending = Ending::default();
         while let Some(part) = answer.next().await {

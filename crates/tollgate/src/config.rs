@@ -388,8 +388,31 @@ impl Source {
     pub(crate) fn parse_as<T: serde::de::DeserializeOwned>(&self) -> Result<T, ConfigError> {
         toml::from_str(&self.text).map_err(|error| {
             let span = error.span().unwrap_or(0..0);
-            self.error("", &span, error.message().trim().replace('\n', "; "))
+            let message = without_value(error.message().trim()).replace('\n', "; ");
+            self.error(&self.key_at(span.start), &span, message)
         })
+    }
+
+    /// The key that is set in the line of this place, with its table's name; the table alone where the line sets none.
+    fn key_at(&self, place: usize) -> String {
+        let end = self.text.get(place..).and_then(|rest| rest.find('\n'));
+        let end = end.map_or(self.text.len(), |end| place.saturating_add(end));
+        let mut lines = self.text.get(..end).unwrap_or_default().lines().rev();
+        let last = lines.next().unwrap_or_default();
+        let header = |line: &str| {
+            let name = line.trim().strip_prefix('[')?.trim_start_matches('[');
+            let (name, _) = name.split_once(']')?;
+            is_key(name).then(|| name.to_owned())
+        };
+        let key = last.split_once('=').map(|(key, _)| key.trim());
+        match (header(last), key.filter(|key| is_key(key))) {
+            (Some(table), _) => table,
+            (None, key) => {
+                let table = lines.find_map(header);
+                let parts = table.as_deref().into_iter().chain(key);
+                parts.collect::<Vec<_>>().join(".")
+            }
+        }
     }
 
     /// A mistake at a key.
@@ -447,6 +470,23 @@ impl Source {
                 format_args!("the environment variable {name} is not set"),
             )),
         }
+    }
+}
+
+/// Whether this is a key, and no value that stands where one should.
+fn is_key(text: &str) -> bool {
+    let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    !text.is_empty() && text.len() <= 64 && text.chars().all(part)
+}
+
+/// What is wrong with a value, without the value: where a string stands in the wrong place, it may be a secret.
+fn without_value(message: &str) -> String {
+    match message.split_once(": string \"") {
+        Some((what, rest)) => match rest.rsplit_once("\", expected ") {
+            Some((_, expected)) => format!("{what}: a string, expected {expected}"),
+            None => what.to_owned(),
+        },
+        None => message.to_owned(),
     }
 }
 

@@ -157,3 +157,16 @@ fn a_paid_answer_whose_charge_is_not_told_is_a_failure() {
     let said = stderr(&output);
     assert!(said.contains("does not say what it charged"), "{said}");
 }
+
+#[test]
+fn what_is_refused_before_an_answer_is_one_object_of_json_too() {
+    let whole = format!("{TEXT}{}", finish("stop", true));
+    let output = ask(&whole, &["--json", "--max-usd", "0.005"]);
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["text"], "");
+    assert_eq!(report["charged"], Value::Null);
+    let said = report["error"].as_str().unwrap();
+    assert!(said.contains("--max-usd"), "{said}");
+    assert!(stderr(&output).contains("--max-usd"), "{}", stderr(&output));
+}

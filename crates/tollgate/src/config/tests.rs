@@ -154,3 +154,48 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
     assert!(count > 20, "the page was not read:\n{with}");
     assert_eq!(plan(&with), plan(&without));
 }
+
+#[test]
+fn a_value_of_another_type_is_told_by_its_key_and_not_shown() {
+    let good = REQUIRED.map(|(header, keys)| format!("{header}\n{keys}\n"));
+    let good = good.concat();
+    let with = |from: &str, to: &str| {
+        assert!(good.contains(from), "{from}");
+        good.replacen(from, to, 1)
+    };
+    let seller = "[seller]\noperator_key = \"$KEY\"\n";
+    let cases = [
+        (
+            "chain.rpc",
+            with(
+                "rpc = [\"http://127.0.0.1:1\"]",
+                "rpc = \"https://node.example/hush\"",
+            ),
+        ),
+        (
+            "ledger.postgres",
+            with(
+                "[ledger]\n",
+                "[ledger]\npostgres = \"postgres://user:hush@host/db\"\n",
+            ),
+        ),
+        (
+            "limits.drain_seconds",
+            with(
+                "[limits]\n",
+                "[limits]\ndrain_seconds = \"hush, \\\", expected hush\"\n",
+            ),
+        ),
+        (
+            "seller",
+            format!("seller = \"0xhush\"\n{}", with(seller, "")),
+        ),
+        ("chain", with("id = 56\n", "")),
+    ];
+    for (key, text) in cases {
+        let error = Source::new("tollgate.toml", text).parse().unwrap_err();
+        let told = error.to_string();
+        assert!(!told.contains("hush"), "{told}");
+        assert!(told.contains(&format!(": {key}: ")), "{told}");
+    }
+}

@@ -59,6 +59,22 @@ pub(super) struct CheckLine {
     pub(super) seen: String,
 }
 
+/// What others say of the same payment: the price table, the chain, the gateway's status, the books.
+struct Evidence {
+    /// What the tokens cost.
+    by_price: Amount,
+    /// The charge that the payment's status tells.
+    told: Option<Amount>,
+    /// The payer's counter at the Settler.
+    counter: Amount,
+    /// Whether the chain shows exactly the receipt's transfer, final; and in words.
+    shown: (bool, String),
+    /// Whether the receipt is signed; and what is wrong with it.
+    signed: (bool, String),
+    /// What the double-entry book contradicts itself in.
+    books: Vec<String>,
+}
+
 impl Facts {
     /// Holds everything against everything.
     pub(super) async fn check(
@@ -77,18 +93,32 @@ impl Facts {
             .rates
             .of(decimals)
             .map_err(|(key, error)| anyhow::anyhow!("{key}: {error}"))?;
-        let by_price = rates.cost(BillableUsage::new(self.input_tokens, self.output_tokens));
-        let counter = counter(&seller.chain, seller.pay_to, self.payer).await?;
-        let totals = seller.store.totals().await?;
+        let evidence = Evidence {
+            by_price: rates.cost(BillableUsage::new(self.input_tokens, self.output_tokens)),
+            told: status.charge,
+            counter: counter(&seller.chain, seller.pay_to, self.payer).await?,
+            shown: (verdict.is_final(), format!("{verdict:?}")),
+            signed: (
+                self.receipt.is_some() && wrong.is_empty(),
+                format!("{wrong:?}"),
+            ),
+            books: seller.store.totals().await?.discrepancies(),
+        };
+        self.hold_against(evidence);
+        Ok(())
+    }
+
+    fn hold_against(&mut self, evidence: Evidence) {
         let fallen = self.payer_before.checked_sub(self.payer_after);
+        let risen = self.treasury_after.checked_sub(self.treasury_before);
         let (charged, left) = (self.charged, self.signed.checked_sub(self.charged));
         let mut line = |what, ok, seen: String| self.checks.push(CheckLine { what, ok, seen });
         line(
             "the charge is tokens times price",
-            by_price == self.calculated,
+            evidence.by_price == self.calculated,
             format!(
-                "{} + {} tokens cost {by_price}",
-                self.input_tokens, self.output_tokens
+                "{} + {} tokens cost {}",
+                self.input_tokens, self.output_tokens, evidence.by_price
             ),
         );
         line(
@@ -103,8 +133,8 @@ impl Facts {
         );
         line(
             "the receipt tells the charge of the stream",
-            status.charge == Some(charged),
-            format!("{:?}", status.charge),
+            evidence.told == Some(charged),
+            format!("{:?}", evidence.told),
         );
         line(
             "the payer's balance fell by the charge",
@@ -113,32 +143,32 @@ impl Facts {
         );
         line(
             "the treasury's balance rose by the charge",
-            self.settled == charged,
+            self.settled == charged && risen == Some(charged),
             self.settled.to_string(),
         );
         line(
             "the Settler's counter stands at the charge",
-            counter == charged,
-            counter.to_string(),
+            evidence.counter == charged,
+            evidence.counter.to_string(),
         );
+        let (ok, seen) = evidence.shown;
         line(
             "the chain shows exactly the receipt's transfer, final",
-            verdict.is_final(),
-            format!("{verdict:?}"),
+            ok,
+            seen,
         );
+        let (ok, seen) = evidence.signed;
         line(
             "the receipt is signed by the Settler's operator, and says the same",
-            self.receipt.is_some() && wrong.is_empty(),
-            format!("{wrong:?}"),
+            ok,
+            seen,
         );
-        let books = totals.discrepancies();
         line(
             "the double-entry book balances",
-            books.is_empty(),
-            books.join("; "),
+            evidence.books.is_empty(),
+            evidence.books.join("; "),
         );
         self.adds_up = self.checks.iter().all(|check| check.ok);
-        Ok(())
     }
 }
 
@@ -167,4 +197,91 @@ pub(super) async fn read<C: SolCall<Return = U256>>(
     };
     let answer = chain.call(&request, BlockTag::Latest).await?;
     Ok(Amount::new(C::abi_decode_returns_validate(&answer)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A cent of which everybody says the same.
+    fn agreed() -> (Facts, Evidence) {
+        let of = |number: u64| Amount::from(number);
+        let facts = Facts {
+            chain_id: 31_337,
+            token: USD1,
+            payer: Address::repeat_byte(1),
+            pay_to: Address::repeat_byte(2),
+            treasury: Address::repeat_byte(3),
+            payment_id: String::new(),
+            model: None,
+            answer: String::new(),
+            input_tokens: 1,
+            output_tokens: 1,
+            offered: of(99),
+            quoted: of(12),
+            signed: of(99),
+            reserved: of(12),
+            calculated: of(10),
+            charged: of(10),
+            allowance_left: of(89),
+            settled: of(10),
+            transaction: B256::repeat_byte(4),
+            block: 7,
+            gas_used: 60_000,
+            payer_before: of(1_000),
+            payer_after: of(990),
+            treasury_before: of(500),
+            treasury_after: of(510),
+            first_byte_ms: 1,
+            final_ms: 1,
+            receipt: None,
+            checks: Vec::new(),
+            adds_up: false,
+        };
+        let evidence = Evidence {
+            by_price: of(10),
+            told: Some(of(10)),
+            counter: of(10),
+            shown: (true, String::new()),
+            signed: (true, String::new()),
+            books: Vec::new(),
+        };
+        (facts, evidence)
+    }
+
+    #[test]
+    fn one_unit_that_differs_anywhere_does_not_add_up() {
+        type Change = fn(&mut Facts, &mut Evidence);
+        let (mut facts, evidence) = agreed();
+        facts.hold_against(evidence);
+        assert!(facts.adds_up, "{:?}", facts.checks);
+        assert_eq!(facts.checks.len(), 10);
+
+        let changes: [(&[usize], Change); 14] = [
+            (&[0], |_, seen| seen.by_price = Amount::from(11_u64)),
+            (&[0, 1], |facts, _| facts.calculated = Amount::from(11_u64)),
+            (&[1], |facts, _| facts.reserved = Amount::from(9_u64)),
+            (&[1], |facts, _| facts.reserved = Amount::from(100_u64)),
+            (&[2], |facts, _| facts.allowance_left = Amount::from(88_u64)),
+            (&[3], |_, seen| seen.told = Some(Amount::from(9_u64))),
+            (&[3], |_, seen| seen.told = None),
+            (&[4], |facts, _| facts.payer_after = Amount::from(989_u64)),
+            (&[5], |facts, _| facts.settled = Amount::from(9_u64)),
+            (&[5], |facts, _| {
+                facts.treasury_after = Amount::from(509_u64)
+            }),
+            (&[6], |_, seen| seen.counter = Amount::from(11_u64)),
+            (&[7], |_, seen| seen.shown.0 = false),
+            (&[8], |_, seen| seen.signed.0 = false),
+            (&[9], |_, seen| seen.books.push("one".to_owned())),
+        ];
+        for (lines, change) in changes {
+            let (mut facts, mut evidence) = agreed();
+            change(&mut facts, &mut evidence);
+            facts.hold_against(evidence);
+            let wrong: Vec<_> = (0..10).filter(|line| !facts.checks[*line].ok).collect();
+            assert_eq!(wrong, lines);
+            assert!(!facts.adds_up);
+        }
+    }
 }
