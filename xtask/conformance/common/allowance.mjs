@@ -60,6 +60,7 @@ export async function allowance(connect, ai, viem) {
     const first = one.last.signature;
     const [prompt, body] = await costly(gateway, request);
     let calls = 0;
+    let { left } = one.charges.at(-1);
     while (one.last.signature === first) {
       assert.ok(calls < 400, `the permit still lasts after ${calls} calls`);
       const answer = await one.askPatiently(cell.mode, prompt, body);
@@ -70,7 +71,13 @@ export async function allowance(connect, ai, viem) {
         assert.ok(one.last.signature === first, 'a fresh permit was refused');
         break;
       }
+      if (one.last.signature === first) {
+        assert.equal(answer.facts.left, left - answer.facts.charged, 'the allowance goes down by the charge');
+        left = answer.facts.left;
+      }
     }
+    const { minimum } = await gateway.offer(request(prompt, body));
+    assert.ok(left < minimum, `${usd(left)} of the old permit were left, and the request costs ${usd(minimum)} at most`);
     const signed = await one.askPatiently(cell.mode, PROMPT);
     assert.equal(signed.error, undefined);
     assert.ok(one.last.signature !== first, 'the same permit was sent again');
