@@ -140,6 +140,18 @@ impl Chain {
             receipt: None,
         }
     }
+
+    /// How many endpoints have the method of [`submit_sync`](Self::submit_sync). Who was not asked yet is asked with an
+    /// empty transaction, which none can take; who does not answer does not count.
+    pub(crate) async fn with_sync(&self) -> usize {
+        for endpoint in self.in_order() {
+            if endpoint.sync() == SyncSupport::Untried && send_sync(endpoint, &[]).await.is_none() {
+                endpoint.set_sync(false);
+            }
+        }
+        let has = |endpoint: &&Endpoint| endpoint.sync() == SyncSupport::Has;
+        self.in_order().filter(has).count()
+    }
 }
 
 fn no_endpoint() -> Submission {
@@ -208,7 +220,16 @@ async fn send_sync(endpoint: &Endpoint, raw: &[u8]) -> Option<SyncSubmission> {
     {
         return None;
     }
-    endpoint.set_sync(true);
+    let heard = !matches!(
+        &submission,
+        Submission::Unknown(unknown) if matches!(
+            unknown.doubt,
+            Doubt::NoAnswer | Doubt::RateLimited | Doubt::BrokenAnswer
+        )
+    );
+    if heard {
+        endpoint.set_sync(true);
+    }
     Some(SyncSubmission {
         submission,
         receipt,

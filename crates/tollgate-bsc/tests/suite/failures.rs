@@ -3,6 +3,7 @@ use std::time::Duration;
 use alloy_primitives::U256;
 use tollgate_bsc::{
     Chain, ChainConfig, ChainError, Doubt, NotSentReason, Submission, SyncSubmission,
+    check_sync_send,
 };
 use tollgate_contracts::{addresses::PERMIT2, tokens::USD1};
 use tollgate_devchain::{BlockTime, DevChain, Fault, RpcError};
@@ -199,6 +200,21 @@ async fn a_node_without_the_synchronous_method_is_asked_for_it_once() {
     let counts = chain.rpc_counts();
     assert_eq!(counts.of("eth_sendRawTransactionSync"), 1);
     assert_eq!(counts.of("eth_sendRawTransaction"), 2);
+}
+
+#[tokio::test]
+async fn only_an_endpoint_that_answers_is_said_to_have_the_synchronous_method() {
+    let (has, _) = manual().await;
+    let (lacks, _) = without_sync().await;
+    let (silent, _) = manual().await;
+    silent
+        .faults()
+        .always("eth_sendRawTransactionSync", Fault::Status(503));
+    let chain = Chain::connect(config([&silent, &lacks, &has]))
+        .await
+        .unwrap();
+    let check = check_sync_send(&chain).await;
+    assert!(check.detail.starts_with("1 of 3 "), "{}", check.detail);
 }
 
 #[tokio::test]
