@@ -520,3 +520,15 @@ async fn readiness(chain: &Chain, books: &Books, run: &CurrentRun, health: &Heal
     };
     vec![head, ledger, run, settlement]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_served_to_its_last_second_can_still_be_settled() {
+        let serving = tollgate_server::Bounds::default().serving;
+        let settling = Duration::from_secs(120);
+        assert!(Duration::from_secs(MARGIN) >= serving.saturating_add(settling));
+    }
+}

@@ -125,6 +125,19 @@ fn the_csv_adds_up(world: &World) {
     assert_eq!(total(0), total(1));
     let treasury = accounts["treasury"];
     assert_eq!(treasury[0] - treasury[1], world.received());
+    let output = world.run(&["ledger", "export", "--format", "json"]);
+    let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let atomic = |value: &Value| value.as_str().unwrap().parse::<U256>().unwrap();
+    assert_eq!(
+        object["entries"].as_array().unwrap().len(),
+        csv.lines().count() - 1
+    );
+    let sums = object["sums"].as_array().unwrap();
+    assert_eq!(sums.len(), accounts.len());
+    for sum in sums {
+        let sides = [atomic(&sum["debit"]), atomic(&sum["credit"])];
+        assert_eq!(accounts[sum["account"].as_str().unwrap()], sides, "{sum}");
+    }
     // Nothing of the future, and everything since the beginning.
     let later = world.run(&["ledger", "export", "--from", "2099-01-01"]);
     assert_eq!(text(&later.stdout).lines().count(), 1);

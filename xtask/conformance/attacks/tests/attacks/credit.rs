@@ -143,8 +143,8 @@ async fn credit_farmed_with_dust_and_spent_by_many_takes_five_dollars_above_what
         world.settle().await;
         let after = world.sum(Status::Final).await.charge;
         paid.push(after.checked_sub(before).unwrap());
-        // Now all of them at once, each for all that it gets: 0.10 dollars.
-        let now = join_all(payers.iter().map(|payer| take(&world, payer, 100))).await;
+        // Now all of them at once, each for nine times what it gets: 0.10 dollars.
+        let now = join_all(payers.iter().map(|payer| take(&world, payer, 900))).await;
         assert!(now.iter().all(|one| *one <= cents(10)), "{now:?}");
         taken.extend(now);
         for payer in &payers {
