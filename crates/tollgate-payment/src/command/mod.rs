@@ -7,6 +7,7 @@
 //! ```
 //! From `Sealed` no step leads back: once signed, only the finalized chain decides.
 
+mod budget;
 mod checkpoint;
 mod claim;
 mod commit;

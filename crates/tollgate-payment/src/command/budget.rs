@@ -1,0 +1,110 @@
+//! What a counter's permits leave, and what is learned of them.
+
+use tollgate_x402::{Allowance, Amount, B256, Timestamp, U256};
+
+use super::sum;
+use crate::{
+    refusal::Refusal,
+    row::{Counter, Permit},
+};
+
+impl Counter {
+    /// What the ceiling leaves, with this much held and due.
+    pub fn left(&self, held: Amount, due: Amount) -> Amount {
+        self.ceiling
+            .saturating_sub(self.settled)
+            .saturating_sub(due)
+            .saturating_sub(held)
+    }
+
+    /// Takes the chain's word: where the token's nonce stands against the permit's decides whether the
+    /// permit is pending (its value is the budget) or applied (the allowance that stands is).
+    pub(super) fn learn(
+        &mut self,
+        signed: &Allowance,
+        digest: B256,
+        nonce: U256,
+        allowance: Amount,
+        drawn: Option<Amount>,
+        due: Amount,
+    ) -> Result<(), Refusal> {
+        // A fresh row of an allowance that was drawn before begins where the chain stands.
+        if self.permit.is_none() && self.settled.is_zero() && due.is_zero() {
+            self.settled = drawn.unwrap_or_default();
+            self.claimed = self.settled;
+        }
+        let ledger = sum(self.settled, due)?;
+        let drawn = self.drawn(drawn);
+        if drawn > ledger {
+            return Err(Refusal::CounterAhead {
+                chain: drawn,
+                ledger,
+            });
+        }
+        if nonce < signed.nonce {
+            return Err(Refusal::PermitNonce {
+                signed: signed.nonce,
+                expected: nonce,
+            });
+        }
+        let newest = self
+            .permit
+            .as_ref()
+            .is_none_or(|permit| permit.signed.nonce < signed.nonce);
+        if newest {
+            let generation = self
+                .generation
+                .checked_add(1)
+                .ok_or(Refusal::Books("too many permits"))?;
+            let permit = Permit {
+                signed: signed.clone(),
+                digest,
+                applied: false,
+            };
+            self.supersede(permit, generation, ledger);
+            // Everything committed so far is drawn before the permit goes in: a permit sets, it does not add.
+            self.ceiling = ledger.saturating_add(signed.value);
+        }
+        self.stands(nonce, allowance, drawn);
+        Ok(())
+    }
+
+    /// Takes a permit of the same nonce in place of one that was never submitted: a payer signs anew before a deadline,
+    /// and only one of the two can go in. Charges that are due are drawn by it as well, so it must be worth as much
+    /// and good as long, unless the known one is void.
+    pub(super) fn renew(&mut self, signed: &Allowance, digest: B256, now: Timestamp) {
+        let Some(permit) = self.permit.as_mut().filter(|permit| {
+            // A batch may hold the known one, and bring it in.
+            self.undecided == 0
+                && self.shown == 0
+                && !permit.applied
+                && permit.digest != digest
+                && permit.signed.nonce == signed.nonce
+        }) else {
+            return;
+        };
+        let known = &permit.signed;
+        let void = known.deadline < now;
+        let better = signed.value >= known.value && signed.deadline >= known.deadline;
+        if void || better {
+            self.ceiling = self
+                .ceiling
+                .saturating_sub(known.value)
+                .saturating_add(signed.value);
+            *permit = Permit {
+                signed: signed.clone(),
+                digest,
+                applied: false,
+            };
+        }
+    }
+
+    /// Until when a charge can be submitted by which this authorization's deadline is given: a permit that the chain
+    /// does not have must go in before its own.
+    pub(super) fn deadline(&self, signed: Timestamp) -> Timestamp {
+        self.permit
+            .as_ref()
+            .filter(|permit| !permit.applied)
+            .map_or(signed, |permit| permit.signed.deadline.min(signed))
+    }
+}
