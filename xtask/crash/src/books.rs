@@ -9,6 +9,7 @@ use tollgate_x402::{Address, Amount, B256, PaymentId};
 
 use crate::{
     anvil::{Anvil, Transfer},
+    caller::comes_again,
     journal::Event,
     work::{self, STEP, TOKEN, tokens},
 };
@@ -410,7 +411,7 @@ fn callers(books: &Books, seed: u64, journal: &[Event], tally: &mut Tally) -> an
                 body,
             } => {
                 let seen = seen.entry((*request, *attempt)).or_default();
-                seen.refused |= [425, 503].contains(status);
+                seen.refused |= comes_again(*status, body);
                 ensure!(
                     (*attempt > 0 || seen.refused) && *status != 500,
                     "request {request} was refused with {status}: {body}"

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::Request;
 use http_body_util::{BodyExt, Full};
 use tokio::task::JoinSet;
 use tollgate_payment::port::Till;
@@ -28,6 +28,12 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Requests that one payer makes at once.
 const AT_ONCE: usize = 3;
 
+/// Whether who is refused so asks again: later, or with another permit, where another request of the same payer came with its
+/// successor meanwhile.
+pub(crate) fn comes_again(status: u16, body: &str) -> bool {
+    [425, 503].contains(&status) || status == 402 && body.contains("\"invalid_permit_nonce\"")
+}
+
 /// Asks for everything that was not answered in an earlier life. Returns when the last caller has gone.
 pub(crate) async fn ask_for_everything<T: Till>(
     life: &Life,
@@ -42,8 +48,11 @@ pub(crate) async fn ask_for_everything<T: Till>(
             Event::Told { request, .. } => Some(request),
             // A seller that cannot write its books now can later.
             Event::Refused {
-                request, status, ..
-            } if ![425, 503].contains(&status) => Some(request),
+                request,
+                status,
+                body,
+                ..
+            } if !comes_again(status, &body) => Some(request),
             _ => None,
         })
         .collect();
@@ -160,19 +169,18 @@ impl<T: Till> Caller<T> {
         }
         let text = String::from_utf8_lossy(&whole);
         if !status.is_success() {
+            let again = comes_again(status.as_u16(), &text);
             self.journal.write(&Event::Refused {
                 request: number,
                 attempt,
                 status: status.as_u16(),
                 body: text.into_owned(),
             });
-            return Ok(
-                if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_EARLY].contains(&status) {
-                    Answered::NotNow
-                } else {
-                    Answered::Finally
-                },
-            );
+            return Ok(if again {
+                Answered::NotNow
+            } else {
+                Answered::Finally
+            });
         }
         let (before, amount) = text
             .rsplit_once("charged ")
