@@ -17,6 +17,16 @@ impl Counter {
             .saturating_sub(held)
     }
 
+    /// What is left for requests that show this permit. Permits of one nonce are one budget, since only one of them can go in;
+    /// who shows a lesser one asks for no more of it than was signed there.
+    pub(super) fn left_for(&self, signed: &Allowance, held: Amount, due: Amount) -> Amount {
+        let known = self.permit.as_ref();
+        let more = known.map_or(Amount::ZERO, |known| {
+            known.signed.value.saturating_sub(signed.value)
+        });
+        self.left(held, due).saturating_sub(more)
+    }
+
     /// Takes the chain's word: where the token's nonce stands against the permit's decides whether the
     /// permit is pending (its value is the budget) or applied (the allowance that stands is).
     pub(super) fn learn(

@@ -173,8 +173,10 @@ impl Command for Reserve {
         let mut left = self.authorization.cap().saturating_sub(reserved);
         if let Some(spender) = &mut spender {
             spender.held = sum(spender.held, reserved)?;
-            if let Limit::Counter(counter) = &spender.limit {
-                left = counter.left(spender.held, spender.due);
+            if let (Limit::Counter(counter), Authorization::Allowance(signed)) =
+                (&spender.limit, &self.authorization)
+            {
+                left = counter.left_for(signed, spender.held, spender.due);
             }
         }
 
@@ -402,12 +404,15 @@ impl Reserve {
             .saturating_sub(owner.due);
         let mut money = (balance, FundsBound::Balance);
         if let Some(spender) = spender {
-            let left = match &spender.limit {
-                Limit::Seen(view) => view
+            let left = match (&spender.limit, &self.authorization) {
+                (Limit::Counter(counter), Authorization::Allowance(signed)) => {
+                    counter.left_for(signed, spender.held, spender.due)
+                }
+                (Limit::Counter(_), _) => Amount::ZERO,
+                (Limit::Seen(view), _) => view
                     .map_or(Amount::ZERO, |view| view.sure())
                     .saturating_sub(spender.held)
                     .saturating_sub(spender.due),
-                Limit::Counter(counter) => counter.left(spender.held, spender.due),
             };
             if left < money.0 {
                 money = (left, FundsBound::Allowance);

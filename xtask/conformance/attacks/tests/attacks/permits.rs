@@ -160,3 +160,34 @@ async fn a_permit_that_another_succeeded_spends_nothing_of_its_successor() {
     assert_eq!(world.sum(Status::Lost).await.charge, Amount::ZERO);
     world.books_equal_the_chain().await;
 }
+
+/// PROTOCOL 8. A permit of less, of the nonce of one that is worth more: who was given its header spends what was signed there, and
+/// nothing of the other. Lost: 0.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lesser_permit_of_a_nonce_spends_nothing_of_the_one_that_is_worth_more() {
+    let mut world = World::new().await;
+    world.upstream.play([Step::Say(100)]);
+    let payer = Payer::rich(0);
+    let given_away = world.allowance(&payer, cents(20), 0).await;
+    let kept = world.allowance(&payer, cents(90), 0).await;
+    for first in [&kept, &given_away] {
+        assert_eq!(world.buy(100, first).await.status, 200);
+    }
+    for _ in 0..2 {
+        let answer = world.buy(100, &given_away).await;
+        assert_eq!(answer.status, 402);
+        assert!(
+            answer.text().contains("allowance_exhausted"),
+            "{}",
+            answer.text()
+        );
+        world.settle().await;
+    }
+    for _ in 0..7 {
+        assert_eq!(world.buy(100, &kept).await.status, 200);
+        world.settle().await;
+    }
+    assert_eq!(world.buy(100, &kept).await.status, 402);
+    assert_eq!(world.sum(Status::Final).await.charge, cents(90));
+    world.books_equal_the_chain().await;
+}
