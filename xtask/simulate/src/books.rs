@@ -387,10 +387,8 @@ impl Books {
         }
         if before.is_none()
             && let Authorization::Allowance(permit) = signed
-            && let Some(payer) = payer_of(permit.owner)
         {
-            let spent = self.spent(permit);
-            let worth = truth.payers[payer].signed_at(permit.nonce);
+            let (spent, worth) = (self.spent(permit), units(permit.value));
             must!(spent <= worth, 2, "{id:?} makes it {spent} of {worth}");
         }
         if before.is_none()

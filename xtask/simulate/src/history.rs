@@ -8,7 +8,7 @@ use tollgate_contracts::abi::Settler;
 use crate::{
     books::Truth,
     chain::{Act, BLOCK_MS, Body, Chain, Signed3009, state::small},
-    mutants::Mutant,
+    mutants::{Bug, Mutant},
     names::SETTLER,
     payers,
     replica::Replica,
@@ -59,8 +59,8 @@ struct History {
 
 /// Lives the history of a seed.
 #[must_use]
-pub fn live(seed: u64, kind: Kind, mutant: Option<Mutant>, traced: bool) -> Ended {
-    let setting = Setting::draw(seed, kind, mutant);
+pub fn live(seed: u64, kind: Kind, bug: Bug, traced: bool) -> Ended {
+    let setting = Setting::draw(seed, kind, bug);
     let mut rng = Rng::new(seed ^ 0xfeed);
     let (payers, purses) = payers::draw(&setting, &mut rng);
     let chain = Chain::new(purses, EPOCH, setting.lag);

@@ -15,6 +15,6 @@ mod tasks;
 mod world;
 
 pub use history::{Ended, live};
-pub use mutants::Mutant;
+pub use mutants::{Bug, Mutant};
 pub use setting::Kind;
 pub use world::Violation;

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     process::ExitCode,
     sync::{
         Mutex, PoisonError,
@@ -12,7 +13,7 @@ use std::{
 };
 
 use clap::Parser;
-use tollgate_simulate::{Ended, Kind, Mutant, Violation, live};
+use tollgate_simulate::{Bug, Ended, Kind, Mutant, Violation, live};
 
 /// Lives the gateway's money through seeded histories, and checks after each step what must hold.
 #[derive(Parser)]
@@ -26,12 +27,13 @@ struct Arguments {
     /// Only this kind
     #[arg(long)]
     kind: Option<Kind>,
-    /// Switch on one seeded bug after the other, and tell how many histories it takes to catch it
+    /// Switch on one seeded bug after the other, and tell how many histories it takes to catch it; then the same histories
+    /// without it have to hold
     #[arg(long)]
     mutants: bool,
     /// Only this seeded bug, by its name
-    #[arg(long)]
-    mutant: Option<String>,
+    #[arg(long, value_parser = mutant)]
+    mutant: Option<Mutant>,
     /// Threads, each with histories of its own
     #[arg(long, default_value_t = 1)]
     threads: usize,
@@ -42,6 +44,15 @@ struct Arguments {
     #[arg(long, default_value_t = 10_000)]
     progress: u64,
 }
+
+impl Arguments {
+    fn seeds(&self) -> Range<u64> {
+        self.seed..self.seed.saturating_add(self.histories)
+    }
+}
+
+/// As many histories as it took to catch a bug are lived without it, and so many more.
+const CONTROLS: u64 = 100;
 
 #[derive(Default)]
 struct Sums {
@@ -57,16 +68,15 @@ type Failed = Option<(u64, Violation)>;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let mutant = arguments.mutant.as_deref();
     if arguments.trace {
         let kind = arguments.kind.unwrap_or(Kind::Allowance);
-        let mutant = Mutant::ALL.iter().find(|bug| Some(bug.name()) == mutant);
-        for line in live(arguments.seed, kind, mutant.copied(), true).trace {
+        let bug = arguments.mutant.map_or(Bug::None, Bug::On);
+        for line in live(arguments.seed, kind, bug, true).trace {
             println!("{line}");
         }
         return ExitCode::SUCCESS;
     }
-    if arguments.mutants || mutant.is_some() {
+    if arguments.mutants || arguments.mutant.is_some() {
         return mutants(&arguments);
     }
     let kinds = Kind::ALL
@@ -74,7 +84,7 @@ fn main() -> ExitCode {
         .filter(|kind| arguments.kind.is_none_or(|only| only == *kind));
     for kind in kinds {
         let start = Instant::now();
-        let (sums, failed) = search(&arguments, kind, None);
+        let (sums, failed) = search(&arguments, arguments.seeds(), kind, Bug::None);
         if let Some((seed, violation)) = failed {
             explain(kind, seed, &violation);
             return ExitCode::FAILURE;
@@ -94,10 +104,10 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Histories from the first seed on, until one fails.
-fn search(arguments: &Arguments, kind: Kind, mutant: Option<Mutant>) -> (Sums, Failed) {
-    let next = AtomicU64::new(arguments.seed);
-    let end = arguments.seed.saturating_add(arguments.histories);
+/// Histories of these seeds, until one fails.
+fn search(arguments: &Arguments, seeds: Range<u64>, kind: Kind, bug: Bug) -> (Sums, Failed) {
+    let next = AtomicU64::new(seeds.start);
+    let end = seeds.end;
     let found: Mutex<(Sums, Failed)> = Mutex::default();
     std::thread::scope(|scope| {
         for _ in 0..arguments.threads.max(1) {
@@ -107,14 +117,14 @@ fn search(arguments: &Arguments, kind: Kind, mutant: Option<Mutant>) -> (Sums, F
                     if seed >= end {
                         return;
                     }
-                    let ended = live(seed, kind, mutant, false);
+                    let ended = live(seed, kind, bug, false);
                     let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
                     add(&mut found, seed, ended);
                     if found.1.is_some() {
                         next.store(end, Ordering::Relaxed);
                     }
                     let histories = found.0.histories;
-                    if mutant.is_none() && histories.is_multiple_of(arguments.progress) {
+                    if bug == Bug::None && histories.is_multiple_of(arguments.progress) {
                         println!("{kind}: {histories} histories, up to seed {seed}");
                     }
                 }
@@ -144,7 +154,7 @@ fn add(found: &mut (Sums, Failed), seed: u64, ended: Ended) {
 
 /// The last steps of a history that failed.
 fn explain(kind: Kind, seed: u64, violation: &Violation) {
-    let trace = live(seed, kind, None, true).trace;
+    let trace = live(seed, kind, Bug::None, true).trace;
     for line in &trace[trace.len().saturating_sub(120)..] {
         println!("{line}");
     }
@@ -157,23 +167,19 @@ fn explain(kind: Kind, seed: u64, violation: &Violation) {
 fn mutants(arguments: &Arguments) -> ExitCode {
     println!("| bug | what is wrong | kind | histories until caught | by invariant |");
     println!("|---|---|---|---|---|");
-    let mut survivors = 0;
-    for mutant in Mutant::ALL {
-        if arguments
-            .mutant
-            .as_deref()
-            .is_some_and(|only| only != mutant.name())
-        {
-            continue;
-        }
+    let (mut survivors, mut held) = (0, 0);
+    let some = |mutant: &&Mutant| arguments.mutant.is_none_or(|only| only == **mutant);
+    for mutant in Mutant::ALL.iter().filter(some) {
         let kind = arguments.kind.unwrap_or(mutant.kind());
-        let (_, failed) = search(arguments, kind, Some(*mutant));
+        let (_, failed) = search(arguments, arguments.seeds(), kind, Bug::On(*mutant));
+        let mut seeds = arguments.seeds();
         let (histories, by) = match failed {
             Some((seed, violation)) => {
                 if arguments.mutant.is_some() {
                     println!("{violation}");
                 }
                 let histories = seed.saturating_sub(arguments.seed).saturating_add(1);
+                seeds.end = seed.saturating_add(CONTROLS).min(seeds.end);
                 (histories.to_string(), violation.invariant.to_string())
             }
             None => {
@@ -189,10 +195,31 @@ fn mutants(arguments: &Arguments) -> ExitCode {
             mutant.name(),
             mutant.says()
         );
+        // What catches a bug may be what makes it likely: that alone must break nothing.
+        let (sums, failed) = search(arguments, seeds, kind, Bug::Tempted(*mutant));
+        if let Some((seed, violation)) = failed {
+            let name = mutant.name();
+            println!("without `{name}` the history of seed {seed} does not hold: {violation}");
+            println!("again: cargo xtask simulate --mutant {name} --seed {seed} --histories 1");
+            return ExitCode::FAILURE;
+        }
+        held += sums.histories;
     }
     if survivors > 0 {
         println!("{survivors} seeded bugs were not caught: the model has a hole");
         return ExitCode::FAILURE;
     }
+    println!("without the bugs the same histories hold: {held}, 0 violations");
     ExitCode::SUCCESS
+}
+
+fn mutant(name: &str) -> Result<Mutant, String> {
+    let known = |bug: &&Mutant| bug.name() == name;
+    Mutant::ALL.iter().find(known).copied().ok_or_else(|| {
+        let names: Vec<_> = Mutant::ALL.iter().map(|bug| bug.name()).collect();
+        format!(
+            "no seeded bug has this name; there are {}",
+            names.join(", ")
+        )
+    })
 }

@@ -123,6 +123,10 @@ mutants! {
     PermitLost "permit-lost" Allowance;
     /// A permit that was seen in a block is replaced by another of its nonce, while it can still go in.
     PermitReplaced "permit-replaced" Allowance;
+    /// A permit to which another succeeded spends what its successor is worth.
+    PermitSucceeded "permit-succeeded" Allowance;
+    /// A permit of less spends what a greater one of its nonce is worth.
+    LesserPermit "lesser-permit" Allowance;
     /// What all payers owe together has no bound.
     ExposureForgotten "exposure-forgotten" Once;
     /// What was lost is lent again to the next payer.
@@ -133,6 +137,17 @@ mutants! {
     UnknownMeansNot "unknown-means-not" Once;
     /// A replacement gets a nonce of its own, and is stored with it.
     FreshNonceSealed "fresh-nonce-sealed" Once;
+}
+
+/// Which histories are lived.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bug {
+    /// Those of the product.
+    None,
+    /// Those in which a bug would show soon, without it.
+    Tempted(Mutant),
+    /// The same, with it.
+    On(Mutant),
 }
 
 impl Mutant {
@@ -196,8 +211,13 @@ impl Mutant {
                 setting.luck = rng.range(150, 500);
                 setting.lag = 4;
                 setting.pace = rng.range(20, 80);
-                setting.payers = (3, 4);
+                setting.payers = (2, 2);
+                setting.worth = (150, 250);
                 setting.max_age = 0;
+            }
+            Self::PermitSucceeded | Self::LesserPermit => {
+                setting.payers = (2, 3);
+                setting.worth = (150, 250);
             }
             Self::OneConfirmation | Self::ReorgIgnored => setting.reorgs = 120,
             Self::ExposureForgotten | Self::LostNotCounted | Self::SliceWhole => {

@@ -38,8 +38,8 @@ pub(crate) struct Payer {
     nonces: u64,
     /// What was signed before, with the request that it was for.
     pub(crate) past: Vec<(Authorization, u64, u64)>,
-    /// Permits to which others have succeeded.
-    succeeded: Vec<Allowance>,
+    /// Permits before it.
+    replaced: Vec<Allowance>,
     /// Requests that it has named.
     named: Vec<(Identifier, u64)>,
 }
@@ -78,7 +78,7 @@ pub(crate) fn draw(setting: &Setting, rng: &mut Rng) -> (Vec<Payer>, Vec<Purse>)
             signed: BTreeMap::new(),
             nonces: 1_000 * (index as u64 + 1),
             past: Vec::new(),
-            succeeded: Vec::new(),
+            replaced: Vec::new(),
             named: Vec::new(),
         });
         let balance = if setting.poor || !honest {
@@ -205,17 +205,11 @@ impl Payer {
         }
     }
 
-    /// A permit to which another has succeeded, shown by whoever has its header still.
+    /// A permit before the newest, shown by whoever has its header still.
     fn shown(&self, request: u64) -> Option<Allowance> {
         let place = usize::try_from(request / 7).unwrap_or_default();
-        let place = place.checked_rem(self.succeeded.len())?;
-        (request % 7 == 3).then(|| self.succeeded[place].clone())
-    }
-
-    /// What permits of this nonce are worth together: one of them can go in.
-    pub(crate) fn signed_at(&self, nonce: U256) -> u64 {
-        let nonce = u64::try_from(nonce).unwrap_or(u64::MAX);
-        self.signed.get(&nonce).copied().unwrap_or_default()
+        let place = place.checked_rem(self.replaced.len())?;
+        (request % 7 == 3).then(|| self.replaced[place].clone())
     }
 
     /// What it does on the chain by itself when it has asked.
@@ -243,7 +237,7 @@ impl Payer {
         {
             return permit.clone();
         }
-        let mut value = rng.range(150, 900);
+        let mut value = rng.range(setting.worth.0, setting.worth.1);
         let mut deadline = deadline;
         if let Some(permit) = &self.permit
             && permit.nonce == U256::from(purse.permit_nonce)
@@ -265,9 +259,7 @@ impl Payer {
         };
         let most = self.signed.entry(purse.permit_nonce).or_default();
         *most = value.max(*most);
-        let before = self.permit.replace(permit.clone());
-        self.succeeded
-            .extend(before.filter(|before| before.nonce != permit.nonce));
+        self.replaced.extend(self.permit.replace(permit.clone()));
         permit
     }
 

@@ -5,7 +5,10 @@ use core::fmt;
 use tollgate_payment::Credit;
 use tollgate_x402::Amount;
 
-use crate::{mutants::Mutant, rng::Rng};
+use crate::{
+    mutants::{Bug, Mutant},
+    rng::Rng,
+};
 
 /// What payers mostly sign.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -80,6 +83,8 @@ pub(crate) struct Setting {
     pub(crate) strangers: u64,
     /// Of a thousand payers so many submit their first permit themselves.
     pub(crate) eager: u64,
+    /// What a permit is worth, or adds to the one that it replaces.
+    pub(crate) worth: (u64, u64),
     /// Payers with bad intentions, of a thousand.
     pub(crate) hostile: u64,
     /// How many payers, at least and at most.
@@ -98,7 +103,7 @@ pub(crate) struct Setting {
 }
 
 impl Setting {
-    pub(crate) fn draw(seed: u64, kind: Kind, mutant: Option<Mutant>) -> Self {
+    pub(crate) fn draw(seed: u64, kind: Kind, bug: Bug) -> Self {
         let mut rng = Rng::new(seed.wrapping_mul(3).wrapping_add(kind as u64));
         let keeping = if rng.permille(400) {
             Keeping::Owned
@@ -113,7 +118,10 @@ impl Setting {
         let mut setting = Self {
             seed,
             kind,
-            mutant,
+            mutant: match bug {
+                Bug::On(mutant) => Some(mutant),
+                Bug::None | Bug::Tempted(_) => None,
+            },
             keeping,
             replicas: match keeping {
                 Keeping::Owned => 1,
@@ -135,6 +143,7 @@ impl Setting {
             crashes: if gentle { 0 } else { rng.range(0, 300) },
             strangers: 60,
             eager: 200,
+            worth: (150, 900),
             hostile: rng.range(0, 600),
             payers: if tight { (6, 12) } else { (3, 6) },
             health: rng.permille(500),
@@ -161,7 +170,7 @@ impl Setting {
                 view_age: 3,
             },
         };
-        if let Some(mutant) = mutant {
+        if let Bug::Tempted(mutant) | Bug::On(mutant) = bug {
             mutant.bias(&mut setting, &mut rng);
         }
         setting

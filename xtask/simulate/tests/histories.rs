@@ -1,12 +1,15 @@
 //! What the simulator promises of itself. The histories that CI lives are in its step `simulate`.
 
-use tollgate_simulate::{Kind, Mutant, live};
+use tollgate_simulate::{Bug, Kind, Mutant, live};
 
 #[test]
 fn the_same_seed_is_the_same_history() {
     for kind in Kind::ALL {
         for seed in 1..4 {
-            let (first, second) = (live(seed, kind, None, false), live(seed, kind, None, true));
+            let (first, second) = (
+                live(seed, kind, Bug::None, false),
+                live(seed, kind, Bug::None, true),
+            );
             assert_eq!(first.digest, second.digest, "{kind} {seed}");
             assert_eq!(first.events, second.events, "{kind} {seed}");
             assert_eq!(first.ends, second.ends, "{kind} {seed}");
@@ -17,8 +20,8 @@ fn the_same_seed_is_the_same_history() {
 #[test]
 fn two_seeds_are_two_histories() {
     let (first, second) = (
-        live(1, Kind::Once, None, false),
-        live(2, Kind::Once, None, false),
+        live(1, Kind::Once, Bug::None, false),
+        live(2, Kind::Once, Bug::None, false),
     );
     assert_ne!(first.digest, second.digest);
 }
@@ -28,7 +31,7 @@ fn histories_hold_and_payments_of_every_end_are_in_them() {
     let mut ends = (0, 0, 0);
     for kind in Kind::ALL {
         for seed in 1..20 {
-            let ended = live(seed, kind, None, false);
+            let ended = live(seed, kind, Bug::None, false);
             assert_eq!(ended.violation, None, "{kind} {seed}");
             ends.0 += ended.ends.0;
             ends.1 += ended.ends.1;
@@ -50,7 +53,7 @@ fn payments_are_lost_for_every_reason_that_there_is() {
     ];
     let mut missing = reasons.to_vec();
     for seed in 1..200 {
-        let ended = live(seed, Kind::Once, None, false);
+        let ended = live(seed, Kind::Once, Bug::None, false);
         missing.retain(|reason| !ended.losses.contains_key(*reason));
         if missing.is_empty() {
             return;

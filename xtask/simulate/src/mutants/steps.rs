@@ -7,7 +7,7 @@ use tollgate_payment::{
     SpenderRow,
     command::{Checkpoint, Claim, Commit, Conclude, Reserve, Seal},
 };
-use tollgate_x402::{Amount, Timestamp};
+use tollgate_x402::{Allowance, Amount, Authorization, Timestamp};
 
 use super::Mutant;
 use crate::world::World;
@@ -239,6 +239,16 @@ impl Mutant {
                 return Ok(decision);
             }
             Self::PermitReplaced => return permit_replaced(command, rows, now),
+            Self::PermitSucceeded => {
+                return as_the_newest::<C>(reserve, rows, now, |shown, newest| {
+                    shown.nonce < newest.nonce
+                });
+            }
+            Self::LesserPermit => {
+                return as_the_newest::<C>(reserve, rows, now, |shown, newest| {
+                    shown.nonce == newest.nonce && shown.value < newest.value
+                });
+            }
             Self::DebtForgotten => {
                 let owed = rows.owner(&reserve.keys.owner).map(|row| row.lost);
                 let forgiven = changed(rows, |row| {
@@ -271,6 +281,32 @@ fn fresh_nonce<C: Command>(command: &C, seal: &Seal, rows: &Rows, now: Timestamp
     for row in &mut decision.writes {
         if let (Row::Batch(batch), Some(before)) = (row, rows.batch(&seal.batch)) {
             batch.sent.splice(0..0, before.sent.iter().cloned());
+        }
+    }
+    Ok(decision)
+}
+
+/// Some permits are as good as the newest of their counter.
+fn as_the_newest<C: Command>(
+    reserve: &Reserve,
+    rows: &Rows,
+    now: Timestamp,
+    some: fn(&Allowance, &Allowance) -> bool,
+) -> Decided<C> {
+    let mut other = reserve.clone();
+    let spender = reserve.keys.spender_key();
+    if let Some(spender) = spender.and_then(|key| rows.spender(&key))
+        && let Limit::Counter(counter) = &spender.limit
+        && let (Authorization::Allowance(shown), Some(newest)) =
+            (&mut other.authorization, &counter.permit)
+        && some(shown, &newest.signed)
+    {
+        *shown = newest.signed.clone();
+    }
+    let mut decision = instead::<C, _>(&other, rows, now)?;
+    for row in &mut decision.writes {
+        if let Row::Authorization(row) = row {
+            row.signed = reserve.authorization.clone();
         }
     }
     Ok(decision)
