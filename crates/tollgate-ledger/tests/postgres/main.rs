@@ -7,6 +7,7 @@ mod database;
 mod gateways;
 mod opening;
 mod tls;
+mod unfit;
 
 use std::sync::{Arc, Mutex};
 
