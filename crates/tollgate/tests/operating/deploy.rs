@@ -1,7 +1,10 @@
 //! A Settler is deployed, and a gateway sells with it.
 
+use std::process::Stdio;
+
 use serde_json::Value;
 use tollgate_devchain::{DEV_ACCOUNTS, DEV_SETTLER};
+use tollgate_x402::B256;
 
 use crate::world::{ADMIN, OPERATOR, TREASURY, World, key, text, tollgate};
 
@@ -116,6 +119,44 @@ fn a_settler_is_not_deployed_for_nobody_for_a_poor_account_or_for_an_unknown_led
     std::fs::write(world.config(), lines.join("\n")).unwrap();
     refused(&world, &["--send"], "ledger.id");
     assert!(text(&deploy(&world, &[]).stdout).contains("(random)"));
+}
+
+#[test]
+fn a_gateway_whose_settler_counts_for_another_ledger_or_knows_another_operator_does_not_start() {
+    let world = World::new("");
+    let config = std::fs::read_to_string(world.config()).unwrap();
+    let (ours, other) = (B256::repeat_byte(0x1d), B256::repeat_byte(0x2e));
+    let (settler, plain) = (DEV_SETTLER, DEV_ACCOUNTS[DEPLOYER].address);
+    for (changed, operator, why) in [
+        (
+            config.replace(&ours.to_string(), &other.to_string()),
+            OPERATOR,
+            "two ledgers cannot share a counter",
+        ),
+        (config.clone(), DEPLOYER, "may not settle"),
+        (
+            config.replace(&settler.to_string(), &plain.to_string()),
+            OPERATOR,
+            "is no Settler",
+        ),
+    ] {
+        std::fs::write(world.config(), changed).unwrap();
+        let _ = std::fs::remove_file(world.ledger());
+        let mut child = tollgate()
+            .args(["serve", "--config"])
+            .arg(world.config())
+            .env("OPERATOR_KEY", key(operator))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        world.wait(why, || child.try_wait().unwrap().is_some());
+        let output = child.wait_with_output().unwrap();
+        let told = text(&output.stderr);
+        assert!(!output.status.success() && told.contains(why), "{told}");
+    }
+    for account in [OPERATOR, DEPLOYER] {
+        assert_eq!(world.chain.nonce(DEV_ACCOUNTS[account].address), 0);
+    }
 }
 
 fn checksummed(address: &str) -> String {
