@@ -177,7 +177,16 @@ impl Chain {
             what: "a payer's state",
         };
         let block = states.iter().map(|state| state.block).min();
-        let block = BlockTag::Number(block.ok_or(disagreement)?);
+        self.payer_in(query, block.ok_or(disagreement)?).await
+    }
+
+    /// Everything about one payer at the end of a block that was. Nodes keep the state of the last blocks only, some 128 of
+    /// them where they are not archives: of one before those they say no more than an error.
+    ///
+    /// # Errors
+    /// As [`Chain::payer`].
+    pub async fn payer_in(&self, query: &PayerQuery, block: u64) -> Result<PayerState, ChainError> {
+        let (quorum, block) = (self.0.agreement, BlockTag::Number(block));
         let states = self
             .money(
                 |endpoint| self.payer_at(endpoint, query, block),

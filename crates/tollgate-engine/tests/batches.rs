@@ -6,8 +6,10 @@ mod common;
 
 use std::sync::Arc;
 
+use alloy_sol_types::SolCall;
 use common::*;
 use tollgate_bsc::{BlockTag, Call, Chain, ChainConfig};
+use tollgate_contracts::{abi::TestUsd1, tokens::USD1};
 use tollgate_devchain::{BlockTime, DEV_ACCOUNTS, DevChain, Development, Genesis};
 use tollgate_eip712::{LocalWallet, Wallet};
 use tollgate_engine::{OwnRail, Worker, Worth};
@@ -278,6 +280,38 @@ async fn a_nonce_that_no_node_takes_is_used_up_and_no_later_one_waits_for_it() {
             assert!(rest.iter().all(|sent| sent.nonce == first.nonce));
         }
     }
+}
+
+#[tokio::test]
+async fn a_pause_that_has_passed_when_it_is_looked_for_loses_no_charge() {
+    let mut world = World::new(Backend::devchain().await, Setup::default()).await;
+    let offer = world.metered(dollars(10));
+    let signed = world.allowance(PAYER, dollars(99), 0).await;
+    let id = world.pay(&offer, &signed, dollars(5)).await;
+    let pause = Call {
+        to: USD1,
+        input: TestUsd1::pauseCall {}.abi_encode().into(),
+        gas_limit: 200_000,
+    };
+    for round in 0..6 {
+        // In the block of the settlement, before it: when that was simulated, nothing was in its way.
+        world.send(ADMIN, pause.clone()).await;
+        let sent = world.sent().await;
+        world.tick().await;
+        world.chain.mine().await;
+        assert_eq!(world.sent().await, sent + 1, "round {round}");
+        world.token_send(ADMIN, "unpause()", &[]).await;
+        world.pass(3).await;
+        while world.tick().await.undecided > 0 {
+            world.pass(3).await;
+        }
+        assert_eq!(world.state(id).await, PaymentState::Accepted);
+        world.pass(300).await;
+    }
+    world.settle().await;
+    assert_eq!(world.state(id).await, PaymentState::Final);
+    assert_eq!(world.received().await, dollars(5));
+    world.balanced().await;
 }
 
 #[tokio::test]

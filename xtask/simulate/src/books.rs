@@ -76,6 +76,8 @@ pub(crate) struct Books {
     /// The group of steps that is open, and those that are on the disk.
     pub(crate) group: u64,
     pub(crate) on_disk: u64,
+    /// The first one after the last that was undone.
+    pub(crate) undone: u64,
     /// How far the finalized chain was read, and what it moved, by payer.
     read: usize,
     moved: Vec<(B256, Move)>,
@@ -119,6 +121,7 @@ impl Books {
             self.book(&booked.entry);
         }
         self.group += 1;
+        self.undone = self.group;
     }
 
     fn book(&mut self, entry: &Entry) {

@@ -40,6 +40,7 @@ async fn admit(world: &Arc<World>, who: Who, till: Till, order: Order) {
         digest: request,
         memo: String::new(),
     };
+    let began = world.with(|core| core.books.group);
     let admitted = till
         .admit_signed(
             order.authorization.clone(),
@@ -106,7 +107,9 @@ async fn admit(world: &Arc<World>, who: Who, till: Till, order: Order) {
                     digest: name.digest(),
                 })
             });
-            if duplicate && !named && !core.books.claims.contains_key(&key) {
+            // What it was held against may have been undone since: the disk was full.
+            let stands = core.books.undone <= began;
+            if duplicate && stands && !named && !core.books.claims.contains_key(&key) {
                 core.violate(16, || {
                     format!("a payment that is new is refused as another's: {error}")
                 });

@@ -80,7 +80,10 @@ impl<W: Wallet> OwnRail<W> {
                 }
                 (ItemEvidence::Skipped { .. }, _) => ItemFate::Untried,
                 (ItemEvidence::Failed | ItemEvidence::NotMoved, _) => {
-                    let found = self.diagnose(item).await?.or(blameless);
+                    let found = match (self.diagnose(item).await?, receipt) {
+                        (None, Some(receipt)) => self.stood(item, receipt.block.number).await?,
+                        (found, _) => found.or(blameless),
+                    };
                     let fate = found.unwrap_or(ItemFate::Again(LossReason::Refused));
                     if let (ItemFate::Short { available, .. }, BatchItem::Allowance { spender, .. }) =
                         (fate, item)
@@ -95,8 +98,8 @@ impl<W: Wallet> OwnRail<W> {
         Ok(fates)
     }
 
-    /// Why an item did not move, and whether it can; nothing if nothing is in the way.
-    pub(super) async fn diagnose(&self, item: &BatchItem) -> Result<Option<ItemFate>, RailError> {
+    /// What is needed to tell why an item did not move.
+    fn asks(&self, item: &BatchItem) -> (Option<Authorization>, PayerQuery) {
         let (authorization, owner) = match item {
             BatchItem::Allowance { spender, .. } | BatchItem::Permit { spender, .. } => {
                 (None, spender.owner)
@@ -120,6 +123,33 @@ impl<W: Wallet> OwnRail<W> {
                 eip3009_nonce: None,
             },
         };
+        (authorization, query)
+    }
+
+    /// What was in the way of an item in this block, and is no longer: that the token was paused, or the treasury frozen,
+    /// is nobody's doing, also where it has passed when it is looked for.
+    async fn stood(&self, item: &BatchItem, block: u64) -> Result<Option<ItemFate>, RailError> {
+        let (_, query) = self.asks(item);
+        // The transaction was somewhere between the ends of the block before it and of its own.
+        for block in [block, block.saturating_sub(1)] {
+            match self.chain.payer_in(&query, block).await {
+                Ok(state) if state.paused == Some(true) || state.payee_frozen == Some(true) => {
+                    return Ok(Some(ItemFate::Wait(LossReason::Frozen)));
+                }
+                Ok(_) => {}
+                Err(error) if error.is_definite() => {
+                    // The state of so old a block is not kept.
+                    tracing::warn!(%error, block, "what was in the way of a settlement is not known");
+                }
+                Err(error) => return Err(unavailable(error)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Why an item did not move, and whether it can; nothing if nothing is in the way.
+    pub(super) async fn diagnose(&self, item: &BatchItem) -> Result<Option<ItemFate>, RailError> {
+        let (authorization, query) = self.asks(item);
         let state = self.chain.payer(&query).await.map_err(unavailable)?;
         if let BatchItem::Permit { permit, .. } = item
             && state.permit_nonce.is_some_and(|nonce| nonce > permit.nonce)
