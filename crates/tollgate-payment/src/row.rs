@@ -70,7 +70,7 @@ pub struct OwnerRow {
     pub history: PaidHistory,
     /// Charges that the payer made unpayable, and still owes.
     pub lost: Amount,
-    /// The newest settlement that became final: a reading must not be older.
+    /// The newest settlements that became final: a reading must not be older, and may not have them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled: Option<Settled>,
     /// Why the operator serves this payer no more; `None`: served.

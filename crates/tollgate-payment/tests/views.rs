@@ -139,22 +139,22 @@ impl World {
 }
 
 #[test]
-fn what_becomes_final_at_or_below_a_readings_block_is_held_against_it_until_the_chain_is_read_again()
- {
+fn what_becomes_final_at_or_below_a_readings_block_is_held_against_it_until_no_fork_is_so_long() {
     let mut world = World::new();
     let (first, _) = world.ask(world.read(10, 100)).unwrap();
     // The block of the reading may be of a fork that was given up, in which the settlement was not.
     world.settle(first, 9);
     assert_eq!(world.ask(None).unwrap_err(), Refusal::FundsNeeded);
-    world.now = world.now.plus(1);
-    let poor = world.ask(world.read(12, 40)).unwrap_err();
-    let FundsBound::Balance = (match poor {
-        Refusal::Insufficient { bound, .. } => bound,
-        other => panic!("{other:?}"),
-    }) else {
-        panic!("another bound")
-    };
-    let (_, reservation) = world.ask(world.read(12, 100)).unwrap();
+    // A node that stands still on a fork tells later readings too.
+    world.now = world.now.plus(60);
+    for (block, balance) in [(10, 100), (12, 100), (16, 100), (17, 40)] {
+        let refused = world.ask(world.read(block, balance)).unwrap_err();
+        assert!(
+            matches!(refused, Refusal::Insufficient { available, bound: FundsBound::Balance, .. } if available == Amount::from(40u64)),
+            "{block}: {refused:?}"
+        );
+    }
+    let (_, reservation) = world.ask(world.read(17, 100)).unwrap();
     assert_eq!(reservation.reserved, Amount::from(60u64));
 }
 
@@ -201,7 +201,7 @@ fn what_a_spender_may_take_is_not_believed_from_before_the_newest_final_settleme
     world.spender = permit2;
     let late = approved(world.read(15, 1_000), 100);
     assert_eq!(world.ask(late).unwrap_err(), Refusal::FundsNeeded);
-    let funds = approved(world.read(20, 940), 40);
+    let funds = approved(world.read(28, 940), 40);
     let refused = world.ask(funds).unwrap_err();
     assert!(
         matches!(refused, Refusal::Insufficient { available, .. } if available == Amount::from(40u64)),
@@ -210,7 +210,7 @@ fn what_a_spender_may_take_is_not_believed_from_before_the_newest_final_settleme
 }
 
 #[test]
-fn a_reading_of_the_second_in_which_a_settlement_became_final_may_not_have_it() {
+fn a_reading_from_before_a_settlement_became_final_may_not_have_it() {
     let mut world = World::new();
     let (first, _) = world.ask(world.read(10, 100)).unwrap();
     // Read before it became final, and brought in after.
@@ -224,21 +224,18 @@ fn a_reading_of_the_second_in_which_a_settlement_became_final_may_not_have_it() 
 }
 
 #[test]
-fn settlements_that_a_fast_clock_dated_are_held_against_readings_until_the_next_one_and_no_longer()
-{
+fn all_that_was_settled_in_the_last_blocks_is_held_against_a_reading_and_no_more() {
     let mut world = World::new();
-    let right = world.now;
-    let (first, _) = world.ask(world.read(10, 1_000)).unwrap();
-    world.now = right.plus(3_600);
-    world.settle(first, 20);
-    world.now = right.plus(1);
-    let (second, _) = world.ask(world.read(21, 940)).unwrap();
-    world.settle(second, 22);
-    // Read in the same second: it may have neither.
-    assert!(world.ask(world.read(23, 60)).is_err());
-    world.now = right.plus(2);
-    let (_, reservation) = world.ask(world.read(23, 60)).unwrap();
-    assert_eq!(reservation.reserved, Amount::from(60u64));
+    let mut payments = Vec::new();
+    for _ in 0..4 {
+        payments.push(world.ask(world.read(10, 1_000)).unwrap().0);
+    }
+    for (keys, block) in payments.into_iter().zip([11, 18, 18, 20]) {
+        world.settle(keys, block);
+    }
+    // The three since block 12 are 180.
+    assert!(world.ask(world.read(20, 239)).is_err());
+    world.ask(world.read(20, 240)).unwrap();
 }
 
 #[test]

@@ -119,6 +119,8 @@ mutants! {
     LeaseForgotten "lease-forgotten" Once;
     /// A reading is believed whole, though what was settled at or below its block became final only since.
     ForkBalance "fork-balance" Exact;
+    /// A reading that is not below the newest settlement is believed to have it, and all before it.
+    ForkReading "fork-reading" Once;
     /// A permit that a reorganization took out after its successor was signed is not submitted again.
     PermitLost "permit-lost" Allowance;
     /// A permit that was seen in a block is replaced by another of its nonce, while it can still go in.
@@ -188,6 +190,20 @@ impl Mutant {
             Self::EarlyPermit => {
                 setting.settler = true;
                 setting.hostile = 0;
+            }
+            Self::ForkReading => {
+                setting.poor = true;
+                setting.hostile = 0;
+                setting.nodes = 3;
+                setting.agreement = 1;
+                setting.liar = None;
+                setting.reorgs = 600;
+                setting.storms = 300;
+                setting.crashes = 0;
+                setting.luck = rng.range(600, 1_000);
+                setting.lag = 2;
+                setting.payers = (2, 3);
+                setting.pace = rng.range(20, 600);
             }
             Self::ForkBalance => {
                 setting.poor = true;

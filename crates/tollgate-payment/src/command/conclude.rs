@@ -360,7 +360,7 @@ impl Books<'_> {
         owner.due = difference(owner.due, amount, "a payer owes less than its charges")?;
         if let Some(block) = paid {
             owner.history.add(amount, self.now);
-            owner.settled = Some(Settled::with(owner.settled, amount, block, self.now));
+            owner.settled = Some(Settled::with(owner.settled.take(), amount, block));
             if let Some(view) = &mut owner.view {
                 view.settle(amount, block);
             }

@@ -39,7 +39,7 @@ impl Command for Notice {
         let mut writes = Vec::new();
         let owner = rows.owner(&self.owner).filter(|owner| owner.in_flight > 0);
         if let Some(mut owner) = owner.cloned() {
-            let settled = owner.settled;
+            let settled = owner.settled.clone();
             if owner.learn(funds) {
                 writes.push(Row::Owner(owner));
             }
@@ -48,7 +48,7 @@ impl Command for Notice {
                 let due = spender.due;
                 let learned = match (&mut spender.limit, &funds.spender) {
                     (Limit::Seen(view), SpenderFunds::Seen { allowance }) => {
-                        View::learn(view, *allowance, funds, settled)
+                        View::learn(view, *allowance, funds, settled.as_ref())
                     }
                     (
                         Limit::Counter(counter),
@@ -81,7 +81,7 @@ impl Command for Notice {
 impl OwnerRow {
     /// Takes the chain's word on the balance, unless something newer is known. Whether it was taken.
     pub(super) fn learn(&mut self, funds: &Funds) -> bool {
-        View::learn(&mut self.view, funds.balance, funds, self.settled)
+        View::learn(&mut self.view, funds.balance, funds, self.settled.as_ref())
     }
 }
 
@@ -91,7 +91,7 @@ impl View {
         known: &mut Option<Self>,
         amount: Amount,
         funds: &Funds,
-        settled: Option<Settled>,
+        settled: Option<&Settled>,
     ) -> bool {
         // What is final is not held any more: a reading from before it would show that money once more, of the balance and of
         // what a spender may take of it.
@@ -103,7 +103,7 @@ impl View {
         }
         *known = Some(Self {
             amount,
-            doubt: settled.map_or(Amount::ZERO, |last| last.doubt(funds.at)),
+            doubt: settled.map_or(Amount::ZERO, |last| last.doubt(funds.block)),
             block: funds.block,
             at: funds.at,
         });

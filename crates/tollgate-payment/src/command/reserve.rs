@@ -158,7 +158,7 @@ impl Command for Reserve {
         self.learn_balance(&mut owner, now)?;
         let generation = match &mut spender {
             None => 0,
-            Some(spender) => self.learn_spender(spender, owner.settled, now)?,
+            Some(spender) => self.learn_spender(spender, owner.settled.as_ref(), now)?,
         };
 
         let money = self.affordable(&owner, spender.as_ref())?;
@@ -331,7 +331,7 @@ impl Reserve {
     fn learn_spender(
         &self,
         spender: &mut SpenderRow,
-        settled: Option<Settled>,
+        settled: Option<&Settled>,
         now: Timestamp,
     ) -> Result<u32, Refusal> {
         let due = spender.due;

@@ -3,9 +3,9 @@
 use std::any::Any;
 
 use tollgate_payment::{
-    AuthorizationKey, Command, DailySums, Decision, Limit, PaymentState, Refusal, Row, Rows,
-    SpenderRow,
-    command::{Checkpoint, Claim, Commit, Conclude, Reserve, Seal},
+    AuthorizationKey, Command, DailySums, Decision, Limit, OwnerRow, PaymentState, Refusal, Row,
+    Rows, SpenderRow,
+    command::{Checkpoint, Claim, Commit, Conclude, Notice, Reserve, Seal},
 };
 use tollgate_x402::{Allowance, Amount, Authorization, Timestamp};
 
@@ -50,6 +50,9 @@ impl Mutant {
         world: &World,
     ) -> Decided<C> {
         let any: &dyn Any = command;
+        if self == Self::ForkReading && (any.is::<Reserve>() || any.is::<Notice>()) {
+            return fork_reading(command, rows, now);
+        }
         if let Some(reserve) = any.downcast_ref::<Reserve>() {
             return self.reserve(command, reserve, rows, now, world);
         }
@@ -307,6 +310,28 @@ fn as_the_newest<C: Command>(
     for row in &mut decision.writes {
         if let Row::Authorization(row) = row {
             row.signed = reserve.authorization.clone();
+        }
+    }
+    Ok(decision)
+}
+
+/// Nothing that was settled lately is in doubt.
+fn fork_reading<C: Command>(command: &C, rows: &Rows, now: Timestamp) -> Decided<C> {
+    let sure = changed(rows, |row| {
+        if let Row::Owner(OwnerRow {
+            settled: Some(settled),
+            ..
+        }) = row
+        {
+            settled.recent.clear();
+        }
+    });
+    let mut decision = command.decide(&sure, now)?;
+    for row in &mut decision.writes {
+        if let Row::Owner(owner) = row
+            && let Some(before) = rows.owner(&owner.key)
+        {
+            owner.settled.clone_from(&before.settled);
         }
     }
     Ok(decision)
