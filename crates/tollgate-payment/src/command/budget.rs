@@ -83,6 +83,9 @@ impl Counter {
     /// and only one of the two can go in. Charges that are due are drawn by it as well, so it must be worth as much
     /// and good as long, unless the known one is void.
     pub(super) fn renew(&mut self, signed: &Allowance, digest: B256, now: Timestamp) {
+        if self.is_drawn() {
+            return;
+        }
         let Some(permit) = self.permit.as_mut().filter(|permit| {
             // A batch may hold the known one, and bring it in.
             self.undecided == 0
@@ -116,5 +119,71 @@ impl Counter {
             .as_ref()
             .filter(|permit| !permit.applied)
             .map_or(signed, |permit| permit.signed.deadline.min(signed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_x402::{Address, ChainId, Signature65};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+
+    fn units(units: u64) -> Amount {
+        Amount::from(units)
+    }
+
+    fn permit(value: u64) -> Allowance {
+        let one = B256::with_last_byte(1);
+        Allowance {
+            chain: ChainId::DEV,
+            token: Address::repeat_byte(0x55),
+            owner: Address::repeat_byte(1),
+            spender: Address::repeat_byte(0x5e),
+            value: units(value),
+            nonce: U256::ZERO,
+            deadline: NOW.plus(3_600),
+            signature: Signature65::new(one, one, false).unwrap(),
+        }
+    }
+
+    /// A counter whose draws before this permit came to 40.
+    fn counter(value: u64, settled: u64) -> Counter {
+        Counter {
+            settled: units(settled),
+            claimed: units(settled),
+            ceiling: units(40 + value),
+            permit: Some(Permit {
+                signed: permit(value),
+                digest: B256::ZERO,
+                applied: false,
+            }),
+            generation: 2,
+            ..Counter::default()
+        }
+    }
+
+    #[test]
+    fn a_permit_on_which_something_was_drawn_for_good_is_replaced_by_none_of_its_nonce() {
+        for (settled, ceiling) in [(0, 940), (40, 940), (41, 140), (140, 140)] {
+            let mut counter = counter(100, settled);
+            // A draw that failed meanwhile, and a node that stands still, say that it can still go in.
+            counter.doubt();
+            counter.renew(&permit(900), B256::repeat_byte(1), NOW);
+            assert_eq!(counter.ceiling, units(ceiling), "{settled}");
+        }
+    }
+
+    #[test]
+    fn who_shows_a_lesser_permit_of_a_nonce_gets_no_more_than_was_signed_there() {
+        let counter = counter(100, 0);
+        let left =
+            |value: u64, due: u64| counter.left_for(&permit(value), units(0), units(40 + due));
+        assert_eq!(left(100, 0), units(100));
+        assert_eq!(left(30, 0), units(30));
+        assert_eq!(left(30, 20), units(10));
+        assert_eq!(left(30, 50), Amount::ZERO);
+        assert_eq!(left(100, 50), units(50));
     }
 }

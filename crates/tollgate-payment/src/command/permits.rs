@@ -37,11 +37,21 @@ impl Counter {
         }
     }
 
+    /// Where the charges on the newest permit begin.
+    fn beginning(&self) -> Option<Amount> {
+        let permit = self.permit.as_ref()?;
+        Some(self.ceiling.saturating_sub(permit.signed.value))
+    }
+
     /// Whether every charge that came before the newest permit is final.
     fn caught_up(&self) -> bool {
-        self.permit
-            .as_ref()
-            .is_none_or(|permit| self.settled >= self.ceiling.saturating_sub(permit.signed.value))
+        self.beginning().is_none_or(|begins| self.settled >= begins)
+    }
+
+    /// Whether something that was drawn on the newest permit is final: the chain has it for good, whatever a node that
+    /// stands still tells of the nonce.
+    pub(super) fn is_drawn(&self) -> bool {
+        self.beginning().is_some_and(|begins| self.settled > begins)
     }
 
     /// Begins the generation of a permit whose predecessor the chain has. `until` is where the charges of that one end.
