@@ -19,6 +19,10 @@ use super::{OwnRail, unavailable};
 /// How far back a transfer that somebody else executed is searched for: an hour of BSC's blocks.
 const SEARCHED_BLOCKS: u64 = 8_000;
 
+/// Blocks whose state every node keeps, a minute of BSC's. Of one before those, an archive tells, and others have no more
+/// than an error, in words of their own.
+const KEPT_BLOCKS: u64 = 128;
+
 impl<W: Wallet> OwnRail<W> {
     /// What became of the items of a batch whose transaction is final.
     pub(super) async fn fates(
@@ -81,7 +85,7 @@ impl<W: Wallet> OwnRail<W> {
                 (ItemEvidence::Skipped { .. }, _) => ItemFate::Untried,
                 (ItemEvidence::Failed | ItemEvidence::NotMoved, _) => {
                     let found = match (self.diagnose(item).await?, receipt) {
-                        (None, Some(receipt)) => self.stood(item, receipt.block.number).await?,
+                        (None, Some(receipt)) => self.stood(item, receipt, sight).await?,
                         (found, _) => found.or(blameless),
                     };
                     let fate = found.unwrap_or(ItemFate::Again(LossReason::Refused));
@@ -126,20 +130,27 @@ impl<W: Wallet> OwnRail<W> {
         (authorization, query)
     }
 
-    /// What was in the way of an item in this block, and is no longer: that the token was paused, or the treasury frozen,
-    /// is nobody's doing, also where it has passed when it is looked for.
-    async fn stood(&self, item: &BatchItem, block: u64) -> Result<Option<ItemFate>, RailError> {
+    /// What was in the way of an item in its transaction's block, and is no longer: that the token was paused, or the
+    /// treasury frozen, is nobody's doing, also where it has passed when it is looked for. Nothing where no node can tell
+    /// any more.
+    async fn stood(
+        &self,
+        item: &BatchItem,
+        receipt: &TxReceipt,
+        sight: &Sight,
+    ) -> Result<Option<ItemFate>, RailError> {
         let (_, query) = self.asks(item);
+        let own = receipt.block.number;
         // The transaction was somewhere between the ends of the block before it and of its own.
-        for block in [block, block.saturating_sub(1)] {
+        for block in [own, own.saturating_sub(1)] {
             match self.chain.payer_in(&query, block).await {
                 Ok(state) if state.paused == Some(true) || state.payee_frozen == Some(true) => {
                     return Ok(Some(ItemFate::Wait(LossReason::Frozen)));
                 }
                 Ok(_) => {}
-                Err(error) if error.is_definite() => {
-                    // The state of so old a block is not kept.
-                    tracing::warn!(%error, block, "what was in the way of a settlement is not known");
+                // Waiting for what nobody keeps would hold up every other payer's charges for good.
+                Err(error) if sight.heads.latest.number.saturating_sub(block) > KEPT_BLOCKS => {
+                    tracing::warn!(%error, block, "what was in the way of a settlement is not known any more");
                 }
                 Err(error) => return Err(unavailable(error)),
             }

@@ -48,8 +48,14 @@ enum Chain {
 impl Backend {
     /// The embedded chain, of this test's own.
     pub(crate) async fn devchain() -> Self {
+        Self::devchain_that_keeps(4_096).await
+    }
+
+    /// The embedded chain, with the state of the last blocks only.
+    pub(crate) async fn devchain_that_keeps(blocks: usize) -> Self {
         let chain = DevChain::builder()
             .block_time(BlockTime::Manual)
+            .history(blocks)
             .genesis(Genesis::development(&Development::default()))
             .start()
             .unwrap();

@@ -511,6 +511,19 @@ impl World {
         assert!(receipt.success);
     }
 
+    /// How many transactions the operator has in blocks.
+    pub(crate) async fn sent(&self) -> u64 {
+        let operator = DEV_ACCOUNTS[OPERATOR].address;
+        let count = self.reader.transaction_count(operator, BlockTag::Latest);
+        count.await.unwrap()
+    }
+
+    /// Makes sure that the books are in order.
+    pub(crate) async fn balanced(&self) {
+        let totals = self.store.totals().await.unwrap();
+        assert_eq!(totals.discrepancies(), Vec::<String>::new());
+    }
+
     /// Sends a call from an account; a block has it when the test makes one.
     pub(crate) async fn send(&self, account: usize, call: tollgate_bsc::Call) -> B256 {
         let address = DEV_ACCOUNTS[account].address;
