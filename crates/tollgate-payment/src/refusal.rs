@@ -127,6 +127,9 @@ pub enum CreditBound {
     Request,
     /// The payer's requests in flight.
     InFlight,
+    /// What the payer settled in the last blocks: the money that the chain shows may be the same once more, if what tells
+    /// it is of a fork.
+    Settling,
     /// The bound on everything unsettled of all payers.
     Global,
 }
@@ -142,6 +145,9 @@ impl core::fmt::Display for CreditBound {
             }
             Self::InFlight => {
                 "the number of the payer's requests in flight is reached; try again after one has ended"
+            }
+            Self::Settling => {
+                "what the payer's last settlements moved is held against its balance until they are some blocks deep; try again in a moment"
             }
             Self::Global => {
                 "the seller's bound on unsettled payments is reached; try again after open requests are settled"

@@ -114,6 +114,9 @@ pub struct Counter {
     pub ceiling: Amount,
     /// When `ceiling` was last held against the chain.
     pub seen: Option<Timestamp>,
+    /// The newest block at which it was: what is told of a block before it is told no more.
+    #[serde(default, skip_serializing_if = "is_no_block")]
+    pub read: u64,
     /// The permit that set the ceiling.
     pub permit: Option<Permit>,
     /// Permits before it, the oldest first, as long as charges that were made on them are not final.
@@ -143,6 +146,9 @@ pub struct Permit {
     pub digest: B256,
     /// Whether the chain has it: the token's nonce is past the permit's.
     pub applied: bool,
+    /// The newest block in which the chain was seen to have it, 0 if in none.
+    #[serde(default, skip_serializing_if = "is_no_block")]
+    pub had: u64,
 }
 
 /// A permit to which another succeeded, and which charges that are not final were made on.
@@ -291,6 +297,15 @@ pub struct PaymentRow {
     reason = "serde passes a reference"
 )]
 const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// Whether a block need not be written.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_no_block(number: &u64) -> bool {
     *number == 0
 }
 

@@ -23,7 +23,7 @@ pub struct View {
 const FORK: u64 = 8;
 
 /// Whether what was read at a block may be of a fork without what was settled in this one, which is not above it.
-const fn forks(settled: u64, read: u64) -> bool {
+pub(crate) const fn forks(settled: u64, read: u64) -> bool {
     settled.saturating_add(FORK) > read
 }
 

@@ -1,8 +1,8 @@
 //! What a reading of the chain is worth beside settlements that become final.
 
 use tollgate_payment::{
-    AuthorizationKey, BatchId, Command, Credit, ExposureKey, FundsBound, OwnerKey, PaymentKeys,
-    Refusal, Rows, SignerKey,
+    AuthorizationKey, BatchId, Command, Credit, CreditBound, ExposureKey, FundsBound, OwnerKey,
+    PaymentKeys, Refusal, Rows, SignerKey,
     command::{Claim, Commit, Conclude, Fate, Funds, ItemFate, Reservation, Reserve, SpenderFunds},
 };
 use tollgate_x402::{
@@ -13,6 +13,12 @@ use tollgate_x402::{
 const TOKEN: Address = Address::repeat_byte(0x55);
 const SELLER: Address = Address::repeat_byte(0x5e);
 const OWNER: Address = Address::repeat_byte(0x01);
+
+/// Whether waiting is all that is needed.
+fn is_in_doubt(refused: &Refusal) -> bool {
+    let bound = CreditBound::Settling;
+    matches!(refused, Refusal::Limited { bound: of, .. } if *of == bound)
+}
 
 /// One payer and its seller.
 struct World {
@@ -147,10 +153,14 @@ fn what_becomes_final_at_or_below_a_readings_block_is_held_against_it_until_no_f
     assert_eq!(world.ask(None).unwrap_err(), Refusal::FundsNeeded);
     // A node that stands still on a fork tells later readings too.
     world.now = world.now.plus(60);
-    for (block, balance) in [(10, 100), (12, 100), (16, 100), (17, 40)] {
+    for block in [10, 12, 16] {
+        let refused = world.ask(world.read(block, 100)).unwrap_err();
+        assert!(is_in_doubt(&refused), "{block}: {refused:?}");
+    }
+    for (block, balance, sure) in [(10, 50, 0u64), (16, 59, 0), (17, 40, 40), (17, 59, 59)] {
         let refused = world.ask(world.read(block, balance)).unwrap_err();
         assert!(
-            matches!(refused, Refusal::Insufficient { available, bound: FundsBound::Balance, .. } if available == Amount::from(40u64)),
+            matches!(refused, Refusal::Insufficient { available, bound: FundsBound::Balance, .. } if available == Amount::from(sure)),
             "{block}: {refused:?}"
         );
     }
@@ -217,10 +227,39 @@ fn a_reading_from_before_a_settlement_became_final_may_not_have_it() {
     let raced = world.read(25, 100);
     world.settle(first, 20);
     let refused = world.ask(raced).unwrap_err();
-    assert!(
-        matches!(refused, Refusal::Insufficient { available, .. } if available == Amount::from(40u64)),
-        "{refused:?}"
-    );
+    assert!(is_in_doubt(&refused), "{refused:?}");
+}
+
+#[test]
+fn who_has_enough_if_the_last_blocks_stand_is_told_to_wait_and_not_to_pay_or_to_approve_more() {
+    let mut world = World::new();
+    world.spender = Some(SELLER);
+    let told = |world: &World, block, balance, allowance: u64| {
+        world.read(block, balance).map(|funds| Funds {
+            spender: SpenderFunds::Seen {
+                allowance: Amount::from(allowance),
+            },
+            ..funds
+        })
+    };
+    let (first, _) = world.ask(told(&world, 10, 1_000, 1_000)).unwrap();
+    world.settle(first, 20);
+    for (balance, allowance) in [(60, 1_000), (1_000, 60), (119, 119)] {
+        let refused = world.ask(told(&world, 27, balance, allowance));
+        assert!(is_in_doubt(&refused.unwrap_err()), "{balance} {allowance}");
+        let mut later = World {
+            rows: world.rows.clone(),
+            ..world
+        };
+        later.ask(told(&later, 28, balance, allowance)).unwrap();
+    }
+    for (balance, allowance) in [(59, 1_000), (1_000, 59)] {
+        let refused = world.ask(told(&world, 27, balance, allowance)).unwrap_err();
+        assert!(
+            matches!(refused, Refusal::Insufficient { .. }),
+            "{refused:?}"
+        );
+    }
 }
 
 #[test]

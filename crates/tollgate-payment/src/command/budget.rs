@@ -6,7 +6,21 @@ use super::sum;
 use crate::{
     refusal::Refusal,
     row::{Counter, Permit},
+    view::forks,
 };
+
+/// What the chain said of a counter.
+#[derive(Clone, Copy)]
+pub(super) struct Told {
+    /// In which block.
+    pub(super) block: u64,
+    /// The token's nonce of the payer.
+    pub(super) nonce: U256,
+    /// The allowance that stands.
+    pub(super) allowance: Amount,
+    /// What was drawn, where the chain counts it.
+    pub(super) drawn: Option<Amount>,
+}
 
 impl Counter {
     /// What the ceiling leaves, with this much held and due.
@@ -33,11 +47,15 @@ impl Counter {
         &mut self,
         signed: &Allowance,
         digest: B256,
-        nonce: U256,
-        allowance: Amount,
-        drawn: Option<Amount>,
+        told: Told,
         due: Amount,
     ) -> Result<(), Refusal> {
+        let Told {
+            block,
+            nonce,
+            allowance,
+            drawn,
+        } = told;
         // A fresh row of an allowance that was drawn before begins where the chain stands.
         if self.permit.is_none() && self.settled.is_zero() && due.is_zero() {
             self.settled = drawn.unwrap_or_default();
@@ -70,19 +88,22 @@ impl Counter {
                 signed: signed.clone(),
                 digest,
                 applied: false,
+                had: 0,
             };
             self.supersede(permit, generation, ledger);
             // Everything committed so far is drawn before the permit goes in: a permit sets, it does not add.
             self.ceiling = ledger.saturating_add(signed.value);
         }
-        self.stands(nonce, allowance, drawn);
+        self.stands(nonce, allowance, drawn, block);
+        self.read = block;
         Ok(())
     }
 
     /// Takes a permit of the same nonce in place of one that was never submitted: a payer signs anew before a deadline,
     /// and only one of the two can go in. Charges that are due are drawn by it as well, so it must be worth as much
-    /// and good as long, unless the known one is void.
-    pub(super) fn renew(&mut self, signed: &Allowance, digest: B256, now: Timestamp) {
+    /// and good as long, unless the known one is void. `block` is where the chain said that none of that nonce went in:
+    /// it is not believed of a permit that was seen in a block which a fork need not have.
+    pub(super) fn renew(&mut self, signed: &Allowance, digest: B256, block: u64, now: Timestamp) {
         if self.is_drawn() {
             return;
         }
@@ -91,6 +112,7 @@ impl Counter {
             self.undecided == 0
                 && self.shown == 0
                 && !permit.applied
+                && (permit.had == 0 || !forks(permit.had, block))
                 && permit.digest != digest
                 && permit.signed.nonce == signed.nonce
         }) else {
@@ -108,6 +130,7 @@ impl Counter {
                 signed: signed.clone(),
                 digest,
                 applied: false,
+                had: 0,
             };
         }
     }
@@ -158,6 +181,7 @@ mod tests {
                 signed: permit(value),
                 digest: B256::ZERO,
                 applied: false,
+                had: 0,
             }),
             generation: 2,
             ..Counter::default()
@@ -170,8 +194,29 @@ mod tests {
             let mut counter = counter(100, settled);
             // A draw that failed meanwhile, and a node that stands still, say that it can still go in.
             counter.doubt();
-            counter.renew(&permit(900), B256::repeat_byte(1), NOW);
+            counter.renew(&permit(900), B256::repeat_byte(1), 100, NOW);
             assert_eq!(counter.ceiling, units(ceiling), "{settled}");
+        }
+    }
+
+    #[test]
+    fn a_permit_that_was_seen_on_the_chain_is_replaced_only_where_no_fork_can_be_without_it() {
+        let told = |block: u64| Told {
+            block,
+            nonce: U256::from(1),
+            allowance: units(100),
+            drawn: None,
+        };
+        for (read, ceiling) in [(90, 140), (100, 140), (107, 140), (108, 940)] {
+            let mut counter = counter(100, 40);
+            let known = permit(100);
+            counter
+                .learn(&known, B256::ZERO, told(100), Amount::ZERO)
+                .unwrap();
+            // A draw that failed for a reason of its own puts in doubt that the chain has it.
+            counter.doubt();
+            counter.renew(&permit(900), B256::repeat_byte(1), read, NOW);
+            assert_eq!(counter.ceiling, units(ceiling), "{read}");
         }
     }
 

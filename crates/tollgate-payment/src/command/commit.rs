@@ -2,11 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
-use tollgate_x402::{Amount, Timestamp};
+use tollgate_x402::{Amount, Authorization, Timestamp};
 
 use super::{difference, sum};
 use crate::{
-    key::{AuthorizationKey, PaymentKeys, RowKey},
+    key::{PaymentKeys, RowKey},
     policy::Retention,
     refusal::Refusal,
     row::{
@@ -147,7 +147,7 @@ impl Command for Commit {
             // Its reservation is free again, and counts for what is left.
             books.end(Amount::ZERO, now)?;
             books.payment.state = PaymentState::Released { reason };
-            let left = books.left();
+            let left = books.left(rows);
             return self.finish(books, amount, calculated, left, now);
         }
         books.end(amount, now)?;
@@ -160,7 +160,7 @@ impl Command for Commit {
         }
         books.payment.charge = amount;
         books.payment.state = PaymentState::Due { attempts: 0 };
-        let left = books.left();
+        let left = books.left(rows);
         let mut decision = self.finish(books, amount, calculated, left, now)?;
         decision.entries.push(Entry {
             payment: self.keys.id,
@@ -199,7 +199,7 @@ impl Commit {
 
 fn is_exact(keys: &PaymentKeys, rows: &Rows) -> bool {
     rows.authorization(&keys.authorization)
-        .is_some_and(|row| matches!(row.signed, tollgate_x402::Authorization::Exact(_)))
+        .is_some_and(|row| matches!(row.signed, Authorization::Exact(_)))
 }
 
 /// Ends a payment without a charge. Its claim stays burned: the authorization admits nothing else.
@@ -308,8 +308,11 @@ impl Open {
         self.save(())
     }
 
-    fn left(&self) -> Amount {
-        match (&self.spender, self.payment.keys.authorization) {
+    /// What the authorization leaves, as it was signed.
+    fn left(&self, rows: &Rows) -> Amount {
+        let key = self.payment.keys.authorization;
+        let signed = rows.authorization(&key).map(|row| &row.signed);
+        match (&self.spender, signed) {
             (
                 Some(SpenderRow {
                     held,
@@ -317,8 +320,8 @@ impl Open {
                     limit: Limit::Counter(counter),
                     ..
                 }),
-                AuthorizationKey::Permit { .. },
-            ) => counter.left(*held, *due),
+                Some(Authorization::Allowance(signed)),
+            ) => counter.left_for(signed, *held, *due),
             _ => Amount::ZERO,
         }
     }

@@ -179,7 +179,7 @@ impl Command for Conclude {
                     let left = payments.is_empty();
                     books.change(spender, |counter| {
                         if good {
-                            counter.apply(permit);
+                            counter.apply(permit, self.fate.block);
                         }
                         if left {
                             counter.shown = counter
@@ -426,6 +426,7 @@ impl Books<'_> {
         (from, to): (Amount, Amount),
         permit: Option<&Allowance>,
     ) -> Result<(), Refusal> {
+        let block = self.fate.block;
         self.change(key, |counter| {
             if counter.settled != from {
                 // The batch before it is not concluded yet; its turn comes first.
@@ -433,7 +434,7 @@ impl Books<'_> {
             }
             counter.settle(to);
             if let Some(permit) = permit {
-                counter.apply(permit);
+                counter.apply(permit, block);
             }
             Ok(())
         })

@@ -61,7 +61,9 @@ impl Command for Notice {
                         let ledger = sum(counter.settled, due)?;
                         let drawn = counter.drawn(*drawn);
                         // What another ledger drew is for the next request, or the worker, to stop at.
-                        drawn <= ledger && counter.stands(*nonce, *allowance, drawn)
+                        counter.counts(funds.block, settled.as_ref())
+                            && drawn <= ledger
+                            && counter.stands(*nonce, *allowance, drawn, funds.block)
                     }
                     _ => false,
                 };
@@ -123,8 +125,19 @@ impl Counter {
         })
     }
 
-    /// Holds the ceiling against the allowance that stands on the chain, if the chain has the newest permit.
-    pub(super) fn stands(&mut self, nonce: U256, allowance: Amount, drawn: Amount) -> bool {
+    /// Whether what was read at this block counts: nothing newer was, and nothing is final above it.
+    pub(super) fn counts(&self, block: u64, settled: Option<&Settled>) -> bool {
+        self.read <= block && settled.is_none_or(|last| last.block <= block)
+    }
+
+    /// Holds the ceiling against the allowance that stands on the chain in this block, if the chain has the newest permit.
+    pub(super) fn stands(
+        &mut self,
+        nonce: U256,
+        allowance: Amount,
+        drawn: Amount,
+        block: u64,
+    ) -> bool {
         let Some(permit) = &mut self.permit else {
             return false;
         };
@@ -134,6 +147,8 @@ impl Counter {
         // Applied, by us or by somebody who saw it: what stands on the chain is the budget, and
         // never more than the signed values allow.
         permit.applied = true;
+        permit.had = permit.had.max(block);
+        self.read = self.read.max(block);
         self.ceiling = self.ceiling.min(drawn.saturating_add(allowance));
         true
     }

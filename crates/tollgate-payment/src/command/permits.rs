@@ -73,11 +73,12 @@ impl Counter {
         self.generation = generation;
     }
 
-    /// Notes that the chain has a permit, if it is one that counts.
-    pub(super) fn apply(&mut self, applied: &Allowance) {
+    /// Notes that the chain has a permit in this block, if it is one that counts.
+    pub(super) fn apply(&mut self, applied: &Allowance, block: u64) {
         for permit in self.permits() {
             if permit.signed.nonce == applied.nonce {
                 permit.applied = true;
+                permit.had = permit.had.max(block);
             }
         }
     }

@@ -95,7 +95,7 @@ impl Command for Permitted {
         let Limit::Counter(counter) = &mut row.limit else {
             return Err(Refusal::Books("an allowance without a counter"));
         };
-        counter.apply(permit);
+        counter.apply(permit, block);
         counter.leave(true)?;
         counter.shown = counter
             .shown

@@ -13,6 +13,7 @@ use crate::{
         Row, SpenderRow,
     },
     store::{Account, Command, Decision, Entry, RowSet, Rows},
+    view,
 };
 
 /// The memo of a payment that was found on the chain and not in the ledger.
@@ -146,7 +147,7 @@ impl Command for Settled {
             block: self.block,
         };
         payment.updated = now;
-        owner.credit_for(amount, now);
+        owner.credit_for(amount, self.block, now);
         if let (Some(spender), Some(interval)) = (&mut spender, self.interval) {
             spender.advance(interval)?;
         }
@@ -211,7 +212,7 @@ impl Command for Unknown {
             .owner(&self.keys.owner)
             .cloned()
             .unwrap_or_else(|| OwnerRow::new(self.keys.owner));
-        owner.credit_for(amount, now);
+        owner.credit_for(amount, self.block, now);
         let payment = PaymentRow {
             keys: self.keys,
             state: PaymentState::Final {
@@ -332,8 +333,10 @@ impl Book {
 
 impl OwnerRow {
     /// Counts what was paid, and forgets what the balance was.
-    fn credit_for(&mut self, amount: Amount, now: Timestamp) {
+    fn credit_for(&mut self, amount: Amount, block: u64, now: Timestamp) {
         self.history.add(amount, now);
+        // A reading from before it would show the money once more.
+        self.settled = Some(view::Settled::with(self.settled.take(), amount, block));
         self.view = None;
     }
 }

@@ -2,7 +2,7 @@
 
 use tollgate_x402::{Amount, Authorization, B256, PaymentId, Timestamp, U256};
 
-use super::{Naming, sum};
+use super::{Naming, budget::Told, sum};
 use crate::{
     history::DailySums,
     key::{AuthorizationKey, ExposureKey, OwnerKey, PaymentKeys, RowKey},
@@ -354,9 +354,12 @@ impl Reserve {
                 Ok(0)
             }
             (Limit::Counter(counter), Authorization::Allowance(signed)) => {
-                match &self.funds {
+                // A node that is behind tells of a nonce that is gone.
+                let told = self.funds.as_ref();
+                match told.filter(|funds| counter.counts(funds.block, settled)) {
                     Some(Funds {
                         at,
+                        block,
                         spender:
                             SpenderFunds::Counter {
                                 nonce,
@@ -365,9 +368,15 @@ impl Reserve {
                             },
                         ..
                     }) => {
-                        counter.learn(signed, self.digest, *nonce, *allowance, *drawn, due)?;
+                        let told = Told {
+                            block: *block,
+                            nonce: *nonce,
+                            allowance: *allowance,
+                            drawn: *drawn,
+                        };
+                        counter.learn(signed, self.digest, told, due)?;
                         if *nonce == signed.nonce {
-                            counter.renew(signed, self.digest, now);
+                            counter.renew(signed, self.digest, *block, now);
                         }
                         counter.seen = Some(*at);
                     }
@@ -397,9 +406,42 @@ impl Reserve {
         owner: &OwnerRow,
         spender: Option<&SpenderRow>,
     ) -> Result<Amount, Refusal> {
-        let balance = owner
-            .view
-            .map_or(Amount::ZERO, |view| view.sure())
+        let (available, bound) = self.money(owner, spender, View::sure);
+        if available >= self.worst {
+            return Ok(available);
+        }
+        let (told, _) = self.money(owner, spender, |view| view.amount);
+        if told > available && self.funds.is_none() {
+            // A look at the chain may show more.
+            return Err(Refusal::FundsNeeded);
+        }
+        if available >= self.least {
+            return Ok(available);
+        }
+        Err(if told >= self.least {
+            // There may well be enough: nothing has to be sent to the payer's account, or signed.
+            Refusal::Limited {
+                bound: CreditBound::Settling,
+                retry_after: RETRY_AFTER,
+            }
+        } else {
+            Refusal::Insufficient {
+                bound,
+                available,
+                needed: self.least,
+            }
+        })
+    }
+
+    /// What the payer can pay, with its funds by this reading of what was seen of them; and what bounds it.
+    fn money(
+        &self,
+        owner: &OwnerRow,
+        spender: Option<&SpenderRow>,
+        read: impl Fn(&View) -> Amount,
+    ) -> (Amount, FundsBound) {
+        let read = |view: &Option<View>| view.as_ref().map_or(Amount::ZERO, &read);
+        let balance = read(&owner.view)
             .saturating_sub(owner.held)
             .saturating_sub(owner.due);
         let mut money = (balance, FundsBound::Balance);
@@ -409,8 +451,7 @@ impl Reserve {
                     counter.left_for(signed, spender.held, spender.due)
                 }
                 (Limit::Counter(_), _) => Amount::ZERO,
-                (Limit::Seen(view), _) => view
-                    .map_or(Amount::ZERO, |view| view.sure())
+                (Limit::Seen(view), _) => read(view)
                     .saturating_sub(spender.held)
                     .saturating_sub(spender.due),
             };
@@ -423,24 +464,7 @@ impl Reserve {
         {
             money = (self.authorization.cap(), FundsBound::Authorization);
         }
-        let (available, bound) = money;
-        let doubtful = |view: &Option<View>| view.is_some_and(|view| !view.doubt.is_zero());
-        let doubt = doubtful(&owner.view)
-            || spender.is_some_and(
-                |spender| matches!(&spender.limit, Limit::Seen(view) if doubtful(view)),
-            );
-        if doubt && available < self.worst && self.funds.is_none() {
-            // A look at the chain may show more.
-            return Err(Refusal::FundsNeeded);
-        }
-        if available < self.least {
-            return Err(Refusal::Insufficient {
-                bound,
-                available,
-                needed: self.least,
-            });
-        }
-        Ok(available)
+        money
     }
 
     /// What is lent of it, and the part above the payer's own paid history.

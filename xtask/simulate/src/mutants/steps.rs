@@ -337,13 +337,16 @@ fn fork_reading<C: Command>(command: &C, rows: &Rows, now: Timestamp) -> Decided
     Ok(decision)
 }
 
-/// Whatever batch has shown a permit is forgotten.
+/// Whatever batch has shown a permit is forgotten, and where the chain had it.
 fn permit_replaced<C: Command>(command: &C, rows: &Rows, now: Timestamp) -> Decided<C> {
     let unseen = changed(rows, |row| {
         if let Row::Spender(spender) = row
             && let Limit::Counter(counter) = &mut spender.limit
         {
             counter.shown = 0;
+            if let Some(permit) = &mut counter.permit {
+                permit.had = 0;
+            }
         }
     });
     let mut decision = command.decide(&unseen, now)?;
