@@ -16,7 +16,7 @@ use tollgate_bsc::Call;
 use tollgate_devchain::DEV_ACCOUNTS;
 use tollgate_engine::{Cashier, CashierConfig, ChainVerifier, Worker, WorkerError};
 use tollgate_ledger::{CurrentRun, RUN_LEASE, Run};
-use tollgate_payment::Retention;
+use tollgate_payment::{Retention, port::Hold};
 use tollgate_x402::{Bytes, ErrorCode, PaymentId, PaymentState, U256};
 
 async fn states(world: &World, ids: &[PaymentId]) -> Vec<PaymentState> {
@@ -93,6 +93,48 @@ async fn a_chain_that_finalizes_nothing_is_told_and_serving_goes_on() {
         [PaymentState::Final; 2]
     );
     assert_eq!(world.received().await, dollars(10));
+}
+
+#[tokio::test]
+async fn while_nothing_becomes_final_no_more_is_lent_than_the_payers_credit() {
+    let mut setup = Setup::default();
+    setup.credit.floor = dollars(12);
+    setup.credit.ceiling = dollars(12);
+    let mut world = World::new(Backend::devchain().await, setup).await;
+    world.till = world.till.clone().with_health(world.worker.health());
+    let signed = world.allowance(PAYER, dollars(99), 0).await;
+    let offer = world.metered(dollars(5));
+    world.chain.freeze_finality(true);
+    let mut served = Vec::new();
+    let refused = loop {
+        match world.admit(&offer, &signed).await {
+            Ok(mut hold) => {
+                hold.durable().await.unwrap();
+                served.push(hold.id());
+                let used = hold.cap();
+                hold.commit(used, None).await.unwrap();
+            }
+            Err(refused) => break refused,
+        }
+        assert!(served.len() < 10, "nothing bounds what is lent");
+        for _ in 0..3 {
+            world.tick().await;
+            world.pass(5).await;
+        }
+    };
+    assert_eq!(refused.code, ErrorCode::CreditExhausted);
+    assert!(refused.retry_after.is_some());
+    assert_eq!(world.received().await, dollars(12), "in blocks, not final");
+    assert!(
+        states(&world, &served)
+            .await
+            .iter()
+            .all(|state| *state == PaymentState::Included)
+    );
+    world.chain.freeze_finality(false);
+    world.pass(1).await;
+    world.settle().await;
+    world.admit(&offer, &signed).await.unwrap();
 }
 
 #[tokio::test]

@@ -415,3 +415,24 @@ async fn the_other_form_of_a_signature_is_no_signature() {
     assert!(matches!(bytes[64], 27 | 28));
     assert!(Signature65::from_bytes(&bytes).is_err());
 }
+
+#[tokio::test]
+async fn who_has_just_enough_after_a_settlement_waits_for_eight_blocks_and_is_served() {
+    let mut world = World::new(Backend::devchain().await, Setup::default()).await;
+    world.leave(PAYER, dollars(15)).await;
+    let first = world.transfer(PAYER, dollars(5), 1).await;
+    let fixed = world.offer(Pricing::Fixed(dollars(5)));
+    world.pay(&fixed, &first, dollars(5)).await;
+    world.settle().await;
+    assert_eq!(
+        world.balance(DEV_ACCOUNTS[PAYER].address).await,
+        dollars(10)
+    );
+    let signed = world.transfer(PAYER, dollars(10), 2).await;
+    let fixed = world.offer(Pricing::Fixed(dollars(10)));
+    let refused = world.admit(&fixed, &signed).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::CreditExhausted);
+    assert!(refused.retry_after.is_some(), "{refused:?}");
+    world.chain.mine_blocks(8).await;
+    world.admit(&fixed, &signed).await.unwrap();
+}

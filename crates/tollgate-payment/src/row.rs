@@ -10,7 +10,7 @@ use crate::{
         AuthorizationKey, BatchId, ExposureKey, IdentifierKey, OwnerKey, PaymentKeys, RowKey,
         SignerKey, SpenderKey,
     },
-    view::{Settled, View, is_nothing},
+    view::{Settled, View},
 };
 
 /// A row of any kind. A store matches on it without a wildcard, so that a new kind fails to compile there.
@@ -115,7 +115,7 @@ pub struct Counter {
     /// When `ceiling` was last held against the chain.
     pub seen: Option<Timestamp>,
     /// The newest block at which it was: what is told of a block before it is told no more.
-    #[serde(default, skip_serializing_if = "is_no_block")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub read: u64,
     /// The permit that set the ceiling.
     pub permit: Option<Permit>,
@@ -130,7 +130,7 @@ pub struct Counter {
     /// Batches of its permits that were in a block and are not concluded, with nothing that waits for them any more
     /// ([`Permitted`](crate::command::Permitted)). While there is one, what the chain comes to know of a permit is its to
     /// say.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub shown: u32,
     /// An interval failed: nothing is claimed until every batch is concluded, since later intervals
     /// will be skipped by the chain.
@@ -147,7 +147,7 @@ pub struct Permit {
     /// Whether the chain has it: the token's nonce is past the permit's.
     pub applied: bool,
     /// The newest block in which the chain was seen to have it, 0 if in none.
-    #[serde(default, skip_serializing_if = "is_no_block")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub had: u64,
 }
 
@@ -263,11 +263,11 @@ pub struct PaymentRow {
     pub charge: Amount,
     /// The part of the committed charge that was lost, because the payer had only money for the rest. Together with
     /// `charge` it is what was committed.
-    #[serde(default, skip_serializing_if = "is_nothing")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub short: Amount,
     /// The most items of a batch that it goes in; 0: as many as may be. A transaction that reverted as a whole is parted
     /// until what made it revert is alone.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub company: u32,
     /// The part of the reservation or charge above the payer's own paid history.
     pub unproven: Amount,
@@ -291,22 +291,9 @@ pub struct PaymentRow {
     pub updated: Timestamp,
 }
 
-/// Whether a number need not be written.
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-const fn is_zero(number: &u32) -> bool {
-    *number == 0
-}
-
-/// Whether a block need not be written.
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-const fn is_no_block(number: &u64) -> bool {
-    *number == 0
+/// Whether a field need not be written.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A settling account: its next nonce lives with the ledger, in the step that stores what is signed.

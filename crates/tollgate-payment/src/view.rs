@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tollgate_x402::{Amount, Timestamp};
 
+use crate::row::is_default;
+
 /// An amount as a node last told it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct View {
@@ -10,7 +12,7 @@ pub struct View {
     pub amount: Amount,
     /// What was settled in this block or the last before it, in atomic units. The reading has it already, unless it was of a fork
     /// that was given up since.
-    #[serde(default, skip_serializing_if = "is_nothing")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub doubt: Amount,
     /// The block at which it was read.
     pub block: u64,
@@ -76,8 +78,4 @@ impl Settled {
         let in_doubt = self.recent.iter().filter(|(block, _)| forks(*block, read));
         in_doubt.fold(Amount::ZERO, |sum, (_, amount)| sum.saturating_add(*amount))
     }
-}
-
-pub(crate) fn is_nothing(amount: &Amount) -> bool {
-    amount.is_zero()
 }

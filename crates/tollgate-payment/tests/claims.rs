@@ -3,7 +3,9 @@
 use tollgate_payment::{
     AuthorizationKey, BatchId, BatchItem, BatchRow, BatchState, Command, Credit, ExposureKey,
     Limit, LossReason, OwnerKey, PaymentKeys, PaymentState, Refusal, Row, Rows, SignerKey,
-    command::{Claim, Commit, Conclude, Fate, Funds, ItemFate, Permitted, Reserve, SpenderFunds},
+    command::{
+        Charge, Claim, Commit, Conclude, Fate, Funds, ItemFate, Permitted, Reserve, SpenderFunds,
+    },
 };
 use tollgate_x402::{
     Address, Allowance, Amount, Authorization, B256, ChainId, PaymentId, Signature65, Timestamp,
@@ -47,6 +49,23 @@ impl Ledger {
 
     /// The same, of a permit of so much.
     fn charge_signed(&mut self, payer: u8, nonce: u64, units: u64, value: u64) -> PaymentKeys {
+        let reserve = self.ask(payer, nonce, units, value);
+        self.apply(&reserve);
+        self.commit(reserve.keys, units);
+        reserve.keys
+    }
+
+    fn commit(&mut self, keys: PaymentKeys, units: u64) -> Charge {
+        self.apply(&Commit {
+            keys,
+            used: Some(amount(units)),
+            memo: None,
+            answer: None,
+        })
+    }
+
+    /// A request with a permit of so much, by a payer whose nonce this is at the chain.
+    fn ask(&mut self, payer: u8, nonce: u64, units: u64, value: u64) -> Reserve {
         self.ids += 1;
         let owner = OwnerKey {
             chain: ChainId::DEV,
@@ -79,7 +98,7 @@ impl Ledger {
                 counter: Some(Amount::ZERO),
             },
         };
-        let reserve = Reserve {
+        Reserve {
             keys,
             authorization: Authorization::Allowance(Allowance {
                 chain: ChainId::DEV,
@@ -100,15 +119,7 @@ impl Ledger {
             epoch: 1,
             credit: Credit::for_dollar(amount(1_000_000)),
             funds: Some(funds),
-        };
-        self.apply(&reserve);
-        self.apply(&Commit {
-            keys,
-            used: Some(amount(units)),
-            memo: None,
-            answer: None,
-        });
-        keys
+        }
     }
 
     fn claim(&mut self, payments: Vec<PaymentKeys>) -> Vec<BatchItem> {
@@ -380,6 +391,34 @@ fn a_permit_that_a_batch_has_shown_is_not_replaced_by_another_of_its_nonce_befor
         ledger.block = block;
         ledger.charge_signed(1, 0, 1, 150);
         assert_eq!(ceiling(&ledger), amount(known), "{block}");
+    }
+}
+
+#[test]
+fn what_a_node_that_is_behind_says_of_a_nonce_is_not_believed() {
+    let mut ledger = Ledger {
+        block: 20,
+        ..Ledger::default()
+    };
+    ledger.charge(1, 0);
+    let greater = ledger.ask(1, 0, 1, 150);
+    for (block, believed) in [(19, false), (20, true)] {
+        let mut ask = greater.clone();
+        ask.funds.as_mut().unwrap().block = block;
+        let decided = ask.decide(&ledger.rows, NOW).map(drop);
+        let expected = believed.then_some(()).ok_or(Refusal::FundsNeeded);
+        assert_eq!(decided, expected, "{block}");
+    }
+}
+
+#[test]
+fn what_is_left_is_told_of_the_permit_that_was_shown() {
+    let mut ledger = Ledger::default();
+    for (value, units, left) in [(100, 20, 80), (30, 5, 5), (100, 0, 75), (30, 5, 0)] {
+        let ask = ledger.ask(1, 0, units, value);
+        ledger.apply(&ask);
+        let charge = ledger.commit(ask.keys, units);
+        assert_eq!(charge.left, amount(left), "{value} less {units}");
     }
 }
 

@@ -3,7 +3,9 @@
 use tollgate_payment::{
     AuthorizationKey, BatchId, Command, Credit, CreditBound, ExposureKey, FundsBound, OwnerKey,
     PaymentKeys, Refusal, Rows, SignerKey,
-    command::{Claim, Commit, Conclude, Fate, Funds, ItemFate, Reservation, Reserve, SpenderFunds},
+    command::{
+        Claim, Commit, Conclude, Fate, Funds, ItemFate, Reservation, Reserve, SpenderFunds, Unknown,
+    },
 };
 use tollgate_x402::{
     Address, Amount, Authorization, B256, ChainId, Eip3009, Exact, PaymentId, Signature65,
@@ -290,4 +292,29 @@ fn a_reading_by_a_clock_that_is_fast_is_good_for_no_longer_than_any_other() {
     world.ask(None).unwrap();
     world.now = world.now.plus(1);
     assert_eq!(world.ask(None).unwrap_err(), Refusal::FundsNeeded);
+}
+
+#[test]
+fn what_was_reconciled_is_held_against_readings_from_before_it() {
+    let mut world = World::new();
+    let (known, _) = world.ask(world.read(10, 1_000)).unwrap();
+    let unknown = Unknown {
+        keys: PaymentKeys {
+            id: PaymentId::from_random([9; 16]),
+            ..known
+        },
+        amount: Amount::from(60u64),
+        interval: None,
+        transaction: B256::ZERO,
+        block: 20,
+        memo: String::new(),
+        signed: None,
+    };
+    assert_eq!(world.apply(&unknown), Ok(true));
+    // 60 are held by the first, and 60 were moved in block 20.
+    let late = world.read(19, 1_000);
+    assert_eq!(world.ask(late).unwrap_err(), Refusal::FundsNeeded);
+    let doubted = world.ask(world.read(27, 179)).unwrap_err();
+    assert!(is_in_doubt(&doubted), "{doubted:?}");
+    world.ask(world.read(28, 179)).unwrap();
 }

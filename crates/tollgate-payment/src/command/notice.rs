@@ -61,9 +61,13 @@ impl Command for Notice {
                         let ledger = sum(counter.settled, due)?;
                         let drawn = counter.drawn(*drawn);
                         // What another ledger drew is for the next request, or the worker, to stop at.
-                        counter.counts(funds.block, settled.as_ref())
+                        let stands = counter.counts(funds.block, settled.as_ref())
                             && drawn <= ledger
-                            && counter.stands(*nonce, *allowance, drawn, funds.block)
+                            && counter.stands(*nonce, *allowance, drawn, funds.block);
+                        if stands {
+                            counter.read = funds.block;
+                        }
+                        stands
                     }
                     _ => false,
                 };
@@ -148,7 +152,6 @@ impl Counter {
         // never more than the signed values allow.
         permit.applied = true;
         permit.had = permit.had.max(block);
-        self.read = self.read.max(block);
         self.ceiling = self.ceiling.min(drawn.saturating_add(allowance));
         true
     }
