@@ -44,7 +44,7 @@ pub use included::Pace;
 pub use market::{Market, Markets};
 pub use payees::Payees;
 pub use policy::Policy;
-pub use rail::{OwnRail, RailConfig, Worth};
+pub use rail::{OwnRail, RailConfig, Worth, batch_gas};
 pub use receipt::{Notary, tell};
 pub use reconcile::{Movement, ReconcileConfig, ReconcileError, Reconciled, reconcile};
 pub use recover::recover;

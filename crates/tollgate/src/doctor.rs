@@ -9,6 +9,7 @@ use tollgate_bsc::{
     check_sync_send, check_token,
 };
 use tollgate_contracts::addresses::UPTO_PROXY;
+use tollgate_engine::batch_gas;
 use tollgate_facilitator::{Facilitator, FacilitatorError};
 use tollgate_ledger::{PostgresError, Store};
 use tollgate_x402::Clock;
@@ -20,8 +21,6 @@ use crate::{
     remote,
 };
 
-/// The gas of a full batch of the commonest kind: 50 allowances.
-const BATCH_GAS: u64 = 2_600_000;
 /// The gas of a facilitator's settlement, each of which is a transaction of its own.
 pub(crate) const SETTLEMENT_GAS: u64 = 320_000;
 
@@ -163,10 +162,8 @@ async fn look(setup: &Setup, checks: &mut Vec<Check>) -> anyhow::Result<()> {
         checks.push(facilitator(remote, key.as_ref(), setup).await);
     } else if let Some(receivers) = &receivers {
         let floor = setup.chain.gas_floor;
-        let gas = match setup.whose {
-            Whose::Gateway => BATCH_GAS,
-            Whose::Facilitator => SETTLEMENT_GAS,
-        };
+        // As readiness counts, so that this warns before a gateway is not ready.
+        let gas = batch_gas(setup.settler.is_some());
         checks.push(check_gas_money(&chain, receivers.operator, floor, gas).await);
     }
     Ok(())

@@ -18,7 +18,7 @@ use tollgate_payment::{
 };
 use tollgate_x402::{Address, Amount, Bytes, Clock, Exact, U256};
 
-pub use self::price::Worth;
+pub use self::price::{Worth, batch_gas};
 use crate::elapsed::passed;
 
 /// Blocks below the finalized one in which a nonce must be used before it is said to be used by a stranger.

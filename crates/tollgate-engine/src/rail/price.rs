@@ -79,10 +79,12 @@ impl<W: Wallet> OwnRail<W> {
 
     /// What a node wants to see in the account before it takes a batch, in gas.
     pub(super) const fn batch_gas(&self) -> u64 {
-        if self.config.settler.is_some() {
-            TRANSACTION_GAS
-        } else {
-            CALL_GAS
-        }
+        batch_gas(self.config.settler.is_some())
     }
+}
+
+/// The gas of a full batch, by which an account's money is counted: what one transaction may take at most, through a
+/// `Settler` or as a plain account's call. A node wants to see that much paid for before it takes one.
+pub const fn batch_gas(settler: bool) -> u64 {
+    if settler { TRANSACTION_GAS } else { CALL_GAS }
 }
