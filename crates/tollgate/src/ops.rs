@@ -26,7 +26,10 @@ use crate::{
     clock::SystemClock,
     config::{ConfigError, Source},
     facilitator::FacilitatorConfig,
-    plan::{self, ChainPlan, CreditPlan, LedgerPlan, RemotePlan, Secret, SharedPlan, TokenPlan},
+    plan::{
+        self, ChainPlan, CreditPlan, LedgerPlan, PolicyPlan, RemotePlan, Secret, SharedPlan,
+        TokenPlan,
+    },
     store::AnyStore,
 };
 
@@ -45,7 +48,7 @@ pub(crate) struct Setup {
     pub(crate) tokens: Vec<TokenPlan>,
     pub(crate) credit: CreditPlan,
     pub(crate) ledger: LedgerPlan,
-    /// The age at which allowances are settled, in seconds.
+    /// The age at which allowances are settled at the latest, in seconds; 0: at once.
     pub(crate) max_age: u64,
 }
 
@@ -121,7 +124,10 @@ impl Setup {
             operator,
             credit: plan::credit(&config, source)?,
             ledger: plan::ledger(&config.ledger, source)?,
-            max_age: config.settlement.max_age_seconds,
+            max_age: match plan::policy(&config, source)? {
+                PolicyPlan::AtOnce => 0,
+                PolicyPlan::Aggregate { max_age, .. } => max_age,
+            },
             chain,
             tokens,
         })

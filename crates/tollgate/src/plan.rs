@@ -458,7 +458,7 @@ pub(crate) fn credit(config: &Config, source: &Source) -> Result<CreditPlan, Con
     })
 }
 
-fn policy(config: &Config, source: &Source) -> Result<PolicyPlan, ConfigError> {
+pub(crate) fn policy(config: &Config, source: &Source) -> Result<PolicyPlan, ConfigError> {
     let section = &config.settlement;
     match section.allowances.get_ref().as_str() {
         "at-once" => Ok(PolicyPlan::AtOnce),
