@@ -161,6 +161,7 @@ fn step_names() -> clap::builder::PossibleValuesParser {
 /// What the machine must bring: everything else is installed from lock files.
 pub(crate) fn check_tools() -> anyhow::Result<()> {
     let needed = [
+        ("git --version", "git (Debian: apt-get install git)"),
         (
             "cargo fmt --version",
             "rustfmt: rustup component add rustfmt",
