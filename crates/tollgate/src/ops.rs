@@ -536,6 +536,26 @@ mod tests {
     }
 
     #[test]
+    fn allowances_that_are_settled_at_once_wait_for_no_age() {
+        for (settlement, age) in [
+            ("", 600),
+            ("allowances = \"at-once\"", 0),
+            ("max_age_seconds = 60", 60),
+            ("allowances = \"at-once\"\nmax_age_seconds = 60", 0),
+        ] {
+            let text = format!(
+                "public_url = \"https://a.example\"\n[chain]\nid = 56\nrpc = [\"http://127.0.0.1:1\"]\n\
+                 [seller]\noperator_key = \"$KEY\"\n[[token]]\nsymbol = \"USD1\"\n[[model]]\nname = \"m\"\n\
+                 upstream = \"echo\"\ninput_usd_per_million = \"1\"\noutput_usd_per_million = \"2\"\n\
+                 [settlement]\n{settlement}\n"
+            );
+            let source = Source::new("tollgate.toml", text);
+            let setup = Setup::of_gateway(&source, &BTreeMap::new()).unwrap();
+            assert_eq!(setup.max_age, age, "{settlement}");
+        }
+    }
+
+    #[test]
     fn an_address_with_a_wrong_checksum_is_refused() {
         let good = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C";
         assert!(parse_address(good).is_ok());
