@@ -59,8 +59,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (rpc, signed) = (ChainRpc::new(ChainId::DEV, rpc), told.signed());
         let chain = rpc.chain().await?;
         let signer = verify_signer(chain, paid.pay_to, signed.ok_or("nothing is signed")?).await?;
-        for finding in client.audit_receipt(&paid, &told).into_iter().chain(signer) {
-            println!("the signed receipt is wrong: {finding}");
+        let signed = client.audit_receipt(&paid, &told).into_iter().chain(signer);
+        let plain = client.audit(&paid, &receipt, Some(&told.status));
+        for finding in plain.into_iter().chain(signed) {
+            println!("the receipt is wrong: {finding}");
         }
         let verdict = verify_on_chain(chain, &paid, &told.status).await?;
         let moved = verdict.is_some_and(|verdict| verdict.is_final());
