@@ -23,18 +23,6 @@ const FLOATS: &[(&str, &str)] = &[(
 /// The length at which a file wants a cut.
 const MAX_LINES: usize = 600;
 
-/// Files that are longer, with the reason.
-const LONG: &[(&str, &str)] = &[
-    (
-        "crates/tollgate-engine/tests/settlement.rs",
-        "one suite, in the order of its list, the same over two chains",
-    ),
-    (
-        "crates/tollgate-payment/tests/interleavings/world.rs",
-        "one simulated world, whose parts change together",
-    ),
-];
-
 /// The vocabulary and the pure logic read no clock, file, socket or dice.
 pub(super) fn pure_source(repo: &Repo) -> anyhow::Result<Vec<Finding>> {
     Ok(in_source(
@@ -178,15 +166,14 @@ pub(super) fn files_are_short(repo: &Repo) -> anyhow::Result<Vec<Finding>> {
         .filter(|file| code.iter().any(|end| file.path.ends_with(end)))
     {
         let lines = file.text.lines().count();
-        let excepted = LONG.iter().any(|(path, _)| *path == file.path);
-        if lines > MAX_LINES && !excepted {
+        if lines > MAX_LINES {
             found.push(Finding::new(
                 &file.path,
-                format!("has {lines} lines, more than {MAX_LINES}: cut it by its ideas, or name it in LONG of xtask/src/tidy/source.rs with the reason"),
+                format!("has {lines} lines, more than {MAX_LINES}: cut it by its ideas"),
             ));
         }
     }
-    for (path, _) in LONG.iter().chain(FLOATS) {
+    for (path, _) in FLOATS {
         if !repo.files.iter().any(|file| file.path == *path) {
             found.push(Finding::new(
                 *path,
