@@ -21,9 +21,6 @@ use crate::{
     remote,
 };
 
-/// The gas of a facilitator's settlement, each of which is a transaction of its own.
-pub(crate) const SETTLEMENT_GAS: u64 = 320_000;
-
 /// Look at everything that money depends on, and say what to do where it is not as it should be.
 ///
 /// The endpoints and whether they agree; the clock, finality and the price of gas; each token's code, decimals, EIP-712

@@ -17,9 +17,11 @@ use toml::Spanned;
 use crate::{
     config::{ChainSection, ConfigError, LedgerSection, Source},
     dev::DevWorld,
-    doctor::SETTLEMENT_GAS,
     plan::{self, ChainPlan, LedgerPlan},
 };
+
+/// The gas of a facilitator's settlement, each of which is a transaction of its own.
+const SETTLEMENT_GAS: u64 = 320_000;
 
 /// What a facilitator's configuration file holds.
 #[derive(Debug, Deserialize)]
