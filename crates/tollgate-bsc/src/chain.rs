@@ -8,9 +8,8 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tollgate_x402::{Address, B256, Bytes, ChainId, U256};
 
 use crate::{
-    BlockRef, BlockTag, CallRequest, ChainConfig, ChainError, Heads, Log, LogFilter, PayerQuery,
-    PayerState, RpcCounts, TxReceipt, agreement, counts::Counter, endpoint::Endpoint,
-    nonces::count_of, wire,
+    BlockRef, BlockTag, CallRequest, ChainConfig, ChainError, Heads, PayerQuery, PayerState,
+    RpcCounts, TxReceipt, agreement, counts::Counter, endpoint::Endpoint, nonces::count_of, wire,
 };
 
 /// A chain, by way of one or more nodes. Cheap to clone.
@@ -119,6 +118,10 @@ impl Chain {
     /// So many nodes must say the same; at least one.
     pub(crate) fn agreement(&self) -> usize {
         self.0.agreement.max(1)
+    }
+
+    pub(crate) fn max_log_range(&self) -> u64 {
+        self.0.max_log_range
     }
 
     /// The time between two blocks, at which everything is polled.
@@ -368,23 +371,6 @@ impl Chain {
             .await
     }
 
-    /// Events in a range of blocks; a range above [`ChainConfig::max_log_range`] takes several requests.
-    ///
-    /// Not to be relied on for money: the official public endpoints of BSC refuse it.
-    ///
-    /// # Errors
-    /// [`ChainError::Node`] where the node does not offer it, and those of the transport.
-    pub async fn logs(&self, filter: &LogFilter) -> Result<Vec<Log>, ChainError> {
-        let mut logs = Vec::new();
-        for part in filter.split(self.0.max_log_range) {
-            let found: Vec<wire::WireLog> = self
-                .first(|endpoint| endpoint.call("eth_getLogs", (&part,)))
-                .await?;
-            logs.extend(found.into_iter().filter_map(|log| log.located(None, None)));
-        }
-        Ok(logs)
-    }
-
     /// Simulates a call.
     ///
     /// # Errors
@@ -550,7 +536,7 @@ pub(crate) async fn receipts_of(
     Ok(receipts)
 }
 
-async fn blocks_of(
+pub(crate) async fn blocks_of(
     endpoint: &Endpoint,
     tags: Vec<(BlockTag, bool)>,
 ) -> Result<Vec<Option<BlockRef>>, ChainError> {

@@ -27,6 +27,14 @@ pub enum ChainError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The node does not have a block up to which it was asked, and would tell of less than there is.
+    #[error("{endpoint} has no block {block} yet; try later or add another endpoint")]
+    Behind {
+        /// Which endpoint.
+        endpoint: String,
+        /// The block.
+        block: u64,
+    },
     /// The node refused the request by a JSON-RPC error.
     #[error("{endpoint} refused the request: {message} (code {code})")]
     Node {
@@ -70,7 +78,10 @@ impl ChainError {
     /// Whether the node answered and refused: asking again or elsewhere will not change its mind.
     #[must_use]
     pub const fn is_definite(&self) -> bool {
-        !matches!(self, Self::Unreachable { .. } | Self::Malformed { .. })
+        !matches!(
+            self,
+            Self::Unreachable { .. } | Self::Malformed { .. } | Self::Behind { .. }
+        )
     }
 }
 

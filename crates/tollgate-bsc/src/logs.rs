@@ -5,6 +5,10 @@ use core::ops::RangeInclusive;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use tollgate_x402::{Address, B256};
 
+use crate::{
+    BlockTag, Chain, ChainError, Log, chain::blocks_of, endpoint::Endpoint, wire::WireLog,
+};
+
 /// Which logs (`eth_getLogs`).
 ///
 /// The official public endpoints of BSC have `eth_getLogs` switched off; others bound its range.
@@ -37,6 +41,56 @@ impl LogFilter {
         }
         parts
     }
+}
+
+impl Chain {
+    /// Events in a range of blocks, by the first endpoint that searches and has all of them; a range above
+    /// [`ChainConfig::max_log_range`](crate::ChainConfig::max_log_range) takes several requests.
+    ///
+    /// Not to be relied on for money: the official public endpoints of BSC refuse it.
+    ///
+    /// # Errors
+    /// [`ChainError::Node`] where no node offers it, [`ChainError::Behind`] where none has the last block, and those of
+    /// the transport.
+    pub async fn logs(&self, filter: &LogFilter) -> Result<Vec<Log>, ChainError> {
+        let mut logs = Vec::new();
+        for part in filter.split(self.max_log_range()) {
+            logs.extend(self.logs_of_any(&part).await?);
+        }
+        Ok(logs)
+    }
+
+    async fn logs_of_any(&self, part: &LogFilter) -> Result<Vec<Log>, ChainError> {
+        let mut failed = None;
+        for endpoint in self.in_order() {
+            let found = match endpoint.meet(self.id()).await {
+                Ok(()) => logs_of(endpoint, part).await,
+                Err(error) => Err(error),
+            };
+            match found {
+                Ok(found) => return Ok(found),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        Err(failed.unwrap_or(ChainError::Config("there is no endpoint".into())))
+    }
+}
+
+/// What an endpoint finds, where it has the last block: one that is behind would tell of fewer events, and not say so.
+async fn logs_of(endpoint: &Endpoint, part: &LogFilter) -> Result<Vec<Log>, ChainError> {
+    let block = *part.blocks.end();
+    let newest = blocks_of(endpoint, vec![(BlockTag::Latest, false)]).await?;
+    if !matches!(newest.as_slice(), [Some(newest)] if newest.number >= block) {
+        return Err(ChainError::Behind {
+            endpoint: endpoint.name().to_owned(),
+            block,
+        });
+    }
+    let found: Vec<WireLog> = endpoint.call("eth_getLogs", (part,)).await?;
+    Ok(found
+        .into_iter()
+        .filter_map(|log| log.located(None, None))
+        .collect())
 }
 
 impl Serialize for LogFilter {

@@ -131,6 +131,12 @@ pub enum OwnerCode {
 }
 
 impl PayerState {
+    /// Whether the nonce that was asked for, Permit2's or EIP-3009's, is used. It is no evidence of a payment.
+    #[must_use]
+    pub fn nonce_used(&self) -> bool {
+        self.permit2_nonce_used == Some(true) || self.authorization_used == Some(true)
+    }
+
     /// Reads what the lens returned.
     pub(crate) fn decode(
         query: &PayerQuery,

@@ -369,7 +369,7 @@ impl<F: Facilitator> Rail for RemoteRail<F> {
         let heads = chain.heads().await.map_err(unavailable)?;
         let query = PayerQuery::of(&signed, None);
         let state = chain.payer(&query).await.map_err(unavailable)?;
-        let used = state.permit2_nonce_used.or(state.authorization_used) == Some(true);
+        let used = state.nonce_used();
         if used {
             // By whomever, and whatever the facilitator said of it.
             let since = elapsed::age(batch.created, state.timestamp);

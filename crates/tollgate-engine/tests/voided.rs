@@ -11,10 +11,11 @@ use tollgate_contracts::addresses::PERMIT2;
 use tollgate_devchain::DEV_ACCOUNTS;
 use tollgate_engine::Worker;
 use tollgate_payment::{
+    Pricing,
     command::Voided,
     port::{Hold, HoldError},
 };
-use tollgate_x402::{Amount, Authorization, PaymentState, U256};
+use tollgate_x402::{Amount, Authorization, Exact, PaymentState, U256};
 
 /// Seconds between looks.
 const RECHECK: u64 = 30;
@@ -144,13 +145,15 @@ async fn a_long_stream_of_an_honest_payer_is_never_stopped_while_its_charges_set
     assert!(world.balance(DEV_ACCOUNTS[PAYER].address).await.is_zero());
 }
 
-/// A world whose worker sends without a rehearsal, so that the chain refuses what cannot be paid.
-async fn unrehearsed() -> World {
+/// A world whose worker sends without a rehearsal, so that the chain refuses what cannot be paid; and loses a charge by so
+/// many settlements that failed.
+async fn unrehearsed(attempts: u32) -> World {
     let mut world = world().await;
     let market = world.markets.iter().next().unwrap();
     let rail = rail(&world.reader, &world.clock, market, OPERATOR);
     let mut config = worker_config(&world.setup, market, OPERATOR);
     config.rehearse = false;
+    config.attempts = attempts;
     let (store, clock) = (world.store.clone(), world.clock.clone());
     world.worker = Worker::new(store, rail, clock, config, world.work.clone());
     world
@@ -158,7 +161,7 @@ async fn unrehearsed() -> World {
 
 #[tokio::test]
 async fn a_nonce_that_is_used_in_a_block_that_is_not_final_loses_nothing() {
-    let mut world = unrehearsed().await;
+    let mut world = unrehearsed(3).await;
     let signed = world.once(PAYER, dollars(90), 1).await;
     let offer = world.metered(dollars(9));
     let id = world.pay(&offer, &signed, dollars(5)).await;
@@ -185,8 +188,48 @@ async fn a_nonce_that_is_used_in_a_block_that_is_not_final_loses_nothing() {
 }
 
 #[tokio::test]
+async fn who_has_paid_by_a_strangers_transaction_that_is_not_final_yet_loses_no_charge() {
+    for eip3009 in [true, false] {
+        let mut world = unrehearsed(1).await;
+        let signed = if eip3009 {
+            world.transfer(PAYER, dollars(20), 7).await
+        } else {
+            world.permit2_exact(PAYER, dollars(20), 7).await
+        };
+        let fixed = world.offer(Pricing::Fixed(dollars(20)));
+        let id = world.pay(&fixed, &signed, dollars(20)).await;
+        let address = DEV_ACCOUNTS[PAYER].address;
+        let all = world.balance(address).await;
+        world.leave(PAYER, Amount::ZERO).await;
+        world.tick().await;
+        // The only attempt fails, for another reason.
+        world.chain.mine().await;
+        let back = [U256::from_be_slice(address.as_slice()), all.get()];
+        world
+            .token_send(6, "transfer(address,uint256)", &back)
+            .await;
+        world.chain.mine_blocks(3).await;
+        let call = match &signed {
+            Authorization::Exact(Exact::Eip3009(signed)) => {
+                tollgate_bsc::transfer_with_authorization(signed)
+            }
+            Authorization::Exact(Exact::Permit2(signed)) => tollgate_bsc::exact_settle(signed),
+            other => panic!("{other:?}"),
+        };
+        world.send(3, call).await;
+        world.chain.mine().await;
+        assert_eq!(world.tick().await.concluded, 1);
+        assert_ne!(world.state(id).await, PaymentState::Lost, "{eip3009}");
+        world.settle().await;
+        assert_eq!(world.state(id).await, PaymentState::Final, "{eip3009}");
+        assert_eq!(world.received().await, dollars(20));
+        world.balanced().await;
+    }
+}
+
+#[tokio::test]
 async fn a_nonce_that_is_used_in_a_final_block_loses_its_charge_at_once() {
-    let mut world = unrehearsed().await;
+    let mut world = unrehearsed(3).await;
     let signed = world.once(PAYER, dollars(90), 1).await;
     let offer = world.metered(dollars(9));
     let id = world.pay(&offer, &signed, dollars(5)).await;

@@ -252,6 +252,27 @@ async fn logs_are_found_over_several_ranges() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_is_behind_is_not_believed_that_there_are_no_events() {
+    let (behind, _) = manual().await;
+    let (dev, alone) = manual().await;
+    settled(&dev, &alone, 0, approve(USD1, PERMIT2, U256::from(1))).await;
+    let chain = Chain::connect(config([&behind, &dev])).await.unwrap();
+    let until = |block| LogFilter {
+        addresses: vec![USD1],
+        topics: vec![Some(
+            <IErc20::Approval as alloy_sol_types::SolEvent>::SIGNATURE_HASH,
+        )],
+        blocks: 0..=block,
+    };
+    assert!(behind.head() < dev.head());
+    let logs = chain.logs(&until(dev.head())).await.unwrap();
+    assert_eq!(logs.len(), 1);
+    let error = chain.logs(&until(dev.head() + 1)).await.unwrap_err();
+    assert!(matches!(error, ChainError::Behind { .. }), "{error}");
+    assert!(!error.is_definite());
+}
+
+#[tokio::test]
 async fn accounts_and_prices_are_read() {
     let (_dev, chain) = manual().await;
     assert_eq!(

@@ -2,22 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use alloy_sol_types::{SolCall, SolEvent};
-use tollgate_bsc::{
-    BlockTag, CallRequest, ChainError, ChainTransaction, Claim, ItemEvidence, LogFilter,
-    PayerQuery, PayerState, Sight, TokenTransfer, TxReceipt, evidence,
-};
-use tollgate_contracts::abi::{ExactProxy, IEip3009, IErc20, ISignatureTransfer};
+use tollgate_bsc::{Claim, ItemEvidence, PayerQuery, PayerState, Sight, TxReceipt, evidence};
 use tollgate_eip712::Wallet;
 use tollgate_payment::{
     BatchItem, BatchRow, LossReason, SpenderKey, command::ItemFate, port::RailError,
 };
-use tollgate_x402::{Authorization, Exact, Permit2Exact};
+use tollgate_x402::{Authorization, Exact};
 
 use super::{OwnRail, unavailable};
-
-/// How far back a transfer that somebody else executed is searched for: an hour of BSC's blocks.
-const SEARCHED_BLOCKS: u64 = 8_000;
 
 /// Blocks whose state every node keeps, a minute of BSC's. Of one before those, an archive tells, and others have no more
 /// than an error, in words of their own.
@@ -168,175 +160,19 @@ impl<W: Wallet> OwnRail<W> {
             // Somebody who saw it submitted it: what counts is that it stands.
             return Ok(Some(ItemFate::Paid));
         }
-        if let BatchItem::Exact {
-            signed: Exact::Eip3009(signed),
-            ..
-        } = item
-            && state.authorization_used == Some(true)
+        if let BatchItem::Exact { signed, .. } = item
+            && state.nonce_used()
         {
-            match self.paid_by(signed, state.block).await {
-                Ok(Some(paid)) => return Ok(Some(paid)),
-                // Nothing is found by a node that is behind, or before the transfer is final.
-                Ok(None) => return Ok(Some(ItemFate::Again(LossReason::Nonce))),
-                // A node that does not search now may do so later: the payer may well have paid.
-                Err(error) => {
-                    tracing::warn!(%error, "who used a transfer's nonce cannot be searched for");
-                    return Ok(Some(ItemFate::Again(LossReason::Nonce)));
-                }
-            }
-        }
-        if let BatchItem::Exact {
-            signed: Exact::Permit2(signed),
-            ..
-        } = item
-            && state.permit2_nonce_used == Some(true)
-        {
-            match self.permit2_paid_by(signed, state.block).await {
-                Ok(Some(paid)) => return Ok(Some(paid)),
-                Ok(None) => return Ok(Some(ItemFate::Again(LossReason::Nonce))),
-                Err(error) => {
-                    tracing::warn!(%error, "who used a Permit2 nonce cannot be searched for");
-                    return Ok(Some(ItemFate::Again(LossReason::Nonce)));
-                }
-            }
+            return Ok(Some(self.used(signed, &query).await));
         }
         let found = in_the_way(item, authorization.as_ref(), &state);
         if let Some(ItemFate::Lost(LossReason::Nonce)) = found
-            && !self.is_void(&query).await
+            && self.used_up(&query).await.is_none()
         {
-            // A reorganization may take out what used it, and the charge can be paid again.
-            return Ok(Some(ItemFate::Again(LossReason::Nonce)));
+            return Ok(Some(ItemFate::Untried));
         }
         Ok(found)
     }
-
-    /// Whether a Permit2 nonce is used on the finalized chain.
-    async fn is_void(&self, query: &PayerQuery) -> bool {
-        let Some(nonce) = query.permit2_nonce else {
-            return false;
-        };
-        let call = ISignatureTransfer::nonceBitmapCall {
-            owner: query.owner,
-            word: nonce.wrapping_shr(8),
-        };
-        let request = CallRequest {
-            to: Some(tollgate_contracts::addresses::PERMIT2),
-            input: call.abi_encode().into(),
-            ..CallRequest::default()
-        };
-        match self.chain.call_agreed(&request, BlockTag::Finalized).await {
-            Ok(word) => ISignatureTransfer::nonceBitmapCall::abi_decode_returns(&word)
-                .is_ok_and(|word| word.bit(usize::from(nonce.byte(0)))),
-            Err(error) => {
-                tracing::warn!(%error, "whether a Permit2 nonce is used for good is not known");
-                false
-            }
-        }
-    }
-
-    /// The final transaction of somebody else that executed a transfer to us, where the node can search for it.
-    async fn paid_by(
-        &self,
-        signed: &tollgate_x402::Eip3009,
-        head: u64,
-    ) -> Result<Option<ItemFate>, ChainError> {
-        let filter = LogFilter {
-            addresses: vec![signed.token],
-            topics: vec![
-                Some(IEip3009::AuthorizationUsed::SIGNATURE_HASH),
-                Some(signed.owner.into_word()),
-                Some(signed.nonce),
-            ],
-            blocks: head.saturating_sub(SEARCHED_BLOCKS)..=head,
-        };
-        let logs = self.chain.logs(&filter).await?;
-        for log in logs {
-            let sight = self.chain.sight(&[log.transaction]).await?;
-            let receipt = sight.receipts.first().and_then(Option::as_ref);
-            let claim = Claim::Transfer {
-                token: signed.token,
-                from: signed.owner,
-                to: signed.to,
-                value: signed.value,
-                authorization: Some(signed.nonce),
-            };
-            if evidence(&[claim], receipt, &sight.heads).all_final() {
-                return Ok(Some(ItemFate::PaidBy {
-                    transaction: log.transaction,
-                    block: log.block.number,
-                }));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The final transaction of somebody else that executed a Permit2 payment to us: anybody may call the exact proxy.
-    ///
-    /// Permit2 does not say which nonce a transfer used, so the transaction itself must be the proxy's `settle` of just
-    /// this permit. Called by way of another contract it is not recognised: what such a transaction holds proves nothing.
-    async fn permit2_paid_by(
-        &self,
-        signed: &Permit2Exact,
-        head: u64,
-    ) -> Result<Option<ItemFate>, ChainError> {
-        let filter = LogFilter {
-            addresses: vec![signed.token],
-            topics: vec![
-                Some(IErc20::Transfer::SIGNATURE_HASH),
-                Some(signed.owner.into_word()),
-                Some(signed.to.into_word()),
-            ],
-            blocks: head.saturating_sub(SEARCHED_BLOCKS)..=head,
-        };
-        for log in self.chain.logs(&filter).await? {
-            let claim = Claim::Transfer {
-                token: signed.token,
-                from: signed.owner,
-                to: signed.to,
-                value: signed.amount,
-                authorization: None,
-            };
-            if TokenTransfer::of(&log).is_none_or(|moved| moved.amount != signed.amount) {
-                continue;
-            }
-            let Some(transaction) = self.chain.transaction(log.transaction).await? else {
-                continue;
-            };
-            if !settles(&transaction, signed) {
-                continue;
-            }
-            let sight = self.chain.sight(&[log.transaction]).await?;
-            let receipt = sight.receipts.first().and_then(Option::as_ref);
-            let by_proxy = receipt.is_some_and(|receipt| receipt.to == Some(signed.spender));
-            if by_proxy && evidence(&[claim], receipt, &sight.heads).all_final() {
-                return Ok(Some(ItemFate::PaidBy {
-                    transaction: log.transaction,
-                    block: log.block.number,
-                }));
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// Whether a transaction is the proxy's settlement of this very permit.
-fn settles(transaction: &ChainTransaction, signed: &Permit2Exact) -> bool {
-    if transaction.to != Some(signed.spender) {
-        return false;
-    }
-    let input = &transaction.input;
-    let (permit, owner, to) = if let Ok(call) = ExactProxy::settleCall::abi_decode(input) {
-        (call.permit, call.owner, call.witness.to)
-    } else if let Ok(call) = ExactProxy::settleWithPermitCall::abi_decode(input) {
-        (call.permit, call.owner, call.witness.to)
-    } else {
-        return false;
-    };
-    permit.permitted.token == signed.token
-        && permit.permitted.amount == signed.amount.get()
-        && permit.nonce == signed.nonce
-        && owner == signed.owner
-        && to == signed.to
 }
 
 /// What is in the way of an item, by the payer's state.
@@ -351,7 +187,7 @@ fn in_the_way(
     if state.owner_frozen == Some(true) {
         return Some(ItemFate::Again(LossReason::Frozen));
     }
-    if state.permit2_nonce_used == Some(true) || state.authorization_used == Some(true) {
+    if state.nonce_used() {
         return Some(ItemFate::Lost(LossReason::Nonce));
     }
     // A permit's deadline is the end of its submission only: where the chain has it, it says nothing.

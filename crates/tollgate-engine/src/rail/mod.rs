@@ -3,6 +3,7 @@
 mod fate;
 mod price;
 mod rehearse;
+mod used;
 
 use std::{collections::BTreeMap, sync::Arc};
 
