@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy_primitives::{Address, B256, U256};
 use tollgate_ledger::BookedEntry;
 use tollgate_payment::{
-    Account, AuthorizationKey, BatchId, BatchItem, BatchRow, Entry, ExposureKey, IdentifierKey,
-    Limit, OwnerKey, OwnerRow, PaymentRow, PaymentState, Row, SignerKey, SpenderKey, SpenderRow,
+    Account, AuthorizationKey, BatchId, BatchRow, Entry, ExposureKey, IdentifierKey, Limit,
+    OwnerKey, OwnerRow, PaymentRow, PaymentState, Row, SignerKey, SpenderKey,
 };
 use tollgate_x402::{Amount, Authorization, PaymentId};
 
@@ -32,10 +32,11 @@ macro_rules! must {
     };
 }
 
+mod counters;
 mod ends;
 mod sums;
 
-use self::sums::Sums;
+use self::{counters::Seen, sums::Sums};
 
 pub(crate) fn units(amount: Amount) -> u64 {
     small(amount.get())
@@ -68,6 +69,8 @@ pub(crate) struct Books {
     /// Those that are not concluded.
     open: BTreeSet<BatchId>,
     counters: BTreeMap<SpenderKey, u64>,
+    /// The newest permit of each counter that the ledger has seen on the chain.
+    seen: BTreeMap<SpenderKey, Seen>,
     pub(crate) signers: BTreeMap<SignerKey, u64>,
     nonces: BTreeMap<(SignerKey, u64), BatchId>,
     hashes: BTreeMap<B256, u64>,
@@ -178,6 +181,7 @@ impl Books {
             Row::Spender(row) => {
                 if let Limit::Counter(counter) = &row.limit {
                     self.counters.insert(row.key, units(counter.settled));
+                    self.see(row.key, counter);
                 }
             }
             Row::Identifier(row) => {
@@ -466,72 +470,6 @@ impl Books {
             self.exposure
         );
         let _ = truth;
-        Ok(())
-    }
-
-    fn check_spender(&self, row: &SpenderRow, truth: &Truth<'_>) -> Result<(), Fault> {
-        let sums = self.spenders.get(&row.key).copied().unwrap_or_default();
-        let found = (units(row.held), units(row.due));
-        must!(
-            found == (sums.held, sums.due),
-            11,
-            "held and due of a spender are {found:?} in its row and {:?} in payments",
-            (sums.held, sums.due)
-        );
-        let Limit::Counter(counter) = &row.limit else {
-            return Ok(());
-        };
-        let payer = payer_of(row.key.owner.owner).unwrap_or_default();
-        let signed = truth.payers.get(payer).map_or(0, Payer::signed_in_all);
-        let settled = units(counter.settled);
-        let drawn = settled + sums.due + sums.held;
-        must!(
-            drawn <= signed,
-            2,
-            "{drawn} of payer {payer} are drawn, and {signed} were signed in all"
-        );
-        must!(
-            counter.settled <= counter.claimed,
-            11,
-            "a counter is settled beyond its claims"
-        );
-        if self.settler {
-            let charged = truth.chain.finalized().state.purses[payer].charged;
-            must!(
-                settled <= charged,
-                5,
-                "the counter of payer {payer} is settled up to {settled}, and the chain's stands at {charged}"
-            );
-        }
-        // Whether payments wait for it, of each open batch of the counter.
-        let waits: Vec<bool> = self
-            .open
-            .iter()
-            .filter_map(|id| self.batches.get(id))
-            .filter_map(|batch| {
-                batch.items.iter().find_map(|item| match item {
-                    BatchItem::Allowance { spender, .. } => (*spender == row.key).then_some(true),
-                    BatchItem::Permit {
-                        spender, payments, ..
-                    } => (*spender == row.key).then_some(!payments.is_empty()),
-                    BatchItem::Once { .. } | BatchItem::Exact { .. } => None,
-                })
-            })
-            .collect();
-        let undecided = waits.iter().filter(|waits| **waits).count();
-        must!(
-            counter.undecided as usize == undecided,
-            11,
-            "a counter says that {} batches draw it, and {undecided} do",
-            counter.undecided
-        );
-        let shown = waits.len() - undecided;
-        must!(
-            counter.shown as usize == shown,
-            11,
-            "a counter says that {} permits are in blocks, and {shown} are",
-            counter.shown
-        );
         Ok(())
     }
 

@@ -125,6 +125,10 @@ mutants! {
     PermitLost "permit-lost" Allowance;
     /// A permit that was seen in a block is replaced by another of its nonce, while it can still go in.
     PermitReplaced "permit-replaced" Allowance;
+    /// Where a permit was seen in a block is forgotten.
+    SightingForgotten "sighting-forgotten" Allowance;
+    /// A nonce that is used counts as a failed settlement before its use is final.
+    EarlyNonce "early-nonce" Exact;
     /// A permit to which another succeeded spends what its successor is worth.
     PermitSucceeded "permit-succeeded" Allowance;
     /// A permit of less spends what a greater one of its nonce is worth.
@@ -230,6 +234,27 @@ impl Mutant {
                 setting.payers = (2, 2);
                 setting.worth = (150, 250);
                 setting.max_age = 0;
+            }
+            Self::SightingForgotten | Self::EarlyNonce => {
+                setting.long(rng);
+                setting.settler = true;
+                setting.hostile = 0;
+                setting.crashes = 0;
+                setting.reorgs = 800;
+                setting.strangers = 1_000;
+                setting.lag = 5;
+                setting.payers = (2, 2);
+                setting.max_age = 1;
+                if self == Self::SightingForgotten {
+                    setting.luck = rng.range(400, 700);
+                    setting.storms = 500;
+                    setting.stops = 10;
+                    setting.worth = (150, 250);
+                    setting.credit.view_age = 1;
+                } else {
+                    setting.luck = rng.range(250, 550);
+                    setting.stops = 12;
+                }
             }
             Self::PermitSucceeded | Self::LesserPermit => {
                 setting.payers = (2, 3);

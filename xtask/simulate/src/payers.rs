@@ -200,7 +200,7 @@ impl Payer {
         rng: &mut Rng,
     ) -> Allowance {
         match &self.permit {
-            Some(permit) if rng.permille(930) => permit.clone(),
+            Some(permit) if rng.permille(1_000 - setting.resigned) => permit.clone(),
             _ => self.sign_permit(setting, purse, deadline, rng),
         }
     }

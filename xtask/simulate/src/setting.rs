@@ -77,6 +77,10 @@ pub(crate) struct Setting {
     pub(crate) luck: u64,
     /// Of a thousand looks at the weather so many bring a fault.
     pub(crate) storms: u64,
+    /// Of a thousand requests by permits so many are signed anew.
+    pub(crate) resigned: u64,
+    /// Of twelve kinds of faults so many are a token that is paused or an operator who is dismissed instead.
+    pub(crate) stops: u64,
     /// Of a thousand looks at the weather so many kill a replica.
     pub(crate) crashes: u64,
     /// Of a thousand promises that strangers see in the pool they submit so many.
@@ -139,6 +143,8 @@ impl Setting {
             reorgs: if gentle { 0 } else { rng.range(0, 60) },
             unheard: if gentle { 0 } else { rng.range(0, 12) },
             luck: rng.range(500, 1000),
+            resigned: 70,
+            stops: 0,
             storms: if gentle { 0 } else { rng.range(0, 350) },
             crashes: if gentle { 0 } else { rng.range(0, 300) },
             strangers: 60,
@@ -170,9 +176,24 @@ impl Setting {
                 view_age: 3,
             },
         };
-        if let Bug::Tempted(mutant) | Bug::On(mutant) = bug {
-            mutant.bias(&mut setting, &mut rng);
+        match bug {
+            Bug::Tempted(mutant) | Bug::On(mutant) => mutant.bias(&mut setting, &mut rng),
+            Bug::None if seed.is_multiple_of(50) => setting.long(&mut rng),
+            Bug::None => {}
         }
         setting
+    }
+
+    /// A long history of bad luck: settlements fail, blocks are replaced, permits are signed anew, and strangers submit what
+    /// they see.
+    pub(crate) fn long(&mut self, rng: &mut Rng) {
+        self.requests = 300;
+        self.pace = rng.range(150, 750);
+        self.storms = rng.range(150, 600);
+        self.stops = rng.below(13);
+        self.reorgs = rng.range(200, 800);
+        self.luck = rng.range(250, 900);
+        self.strangers = rng.range(60, 1_000);
+        self.resigned = rng.range(70, 300);
     }
 }

@@ -240,6 +240,15 @@ impl Chain {
             .cloned()
     }
 
+    /// A transaction that waits, or is in a block of this branch.
+    pub(crate) fn transaction(&self, tip: usize, hash: B256) -> Option<&Tx> {
+        let same = |tx: &&Tx| tx.hash == hash;
+        let block = self.receipt(tip, hash).map(|receipt| receipt.block.number);
+        block
+            .and_then(|number| self.at(tip, number)?.txs.iter().find(same))
+            .or_else(|| self.pool.iter().find(same))
+    }
+
     /// What an operator's bytes say, if they are a transaction.
     pub(crate) fn read(&mut self, raw: &[u8]) -> Option<Tx> {
         if let Some((_, tx)) = self.known.iter().rev().find(|(bytes, _)| **bytes == *raw) {

@@ -8,9 +8,9 @@ use tollgate_bsc::{
 };
 use tollgate_x402::{Amount, Timestamp};
 
-use super::{Body, Chain, Taken};
+use super::{Body, Chain, Taken, Tx};
 use crate::{
-    names::{operator_of, payer_of},
+    names::{operator, operator_of, payer_of},
     world::{Core, Event, Who, World, note},
 };
 
@@ -301,13 +301,9 @@ impl Node for SimNode {
                 }
                 "eth_getTransactionByHash" => {
                     let hash: B256 = serde_json::from_value(params[0].clone()).unwrap_or_default();
-                    let known = chain.pool.iter().any(|tx| tx.hash == hash)
-                        || chain.receipt(tip, hash).is_some();
-                    if known {
-                        serde_json::json!({ "hash": hash })
-                    } else {
-                        serde_json::Value::Null
-                    }
+                    chain
+                        .transaction(tip, hash)
+                        .map_or(serde_json::Value::Null, told)
                 }
                 "eth_getLogs" => logs(chain, tip, &params[0]),
                 _ => return refused(-32_601, "method not found"),
@@ -315,6 +311,27 @@ impl Node for SimNode {
             Ok(answer.to_string())
         }))
     }
+}
+
+/// A transaction, as a node tells it.
+fn told(tx: &Tx) -> serde_json::Value {
+    let (from, to, nonce, input) = match &tx.body {
+        Body::Ours {
+            from,
+            nonce,
+            to,
+            input,
+            ..
+        } => (operator(*from), *to, *nonce, input.clone()),
+        Body::Act(_) => (Address::ZERO, Address::ZERO, 0, Bytes::new()),
+    };
+    serde_json::json!({
+        "hash": tx.hash,
+        "from": from,
+        "to": to,
+        "nonce": format!("{nonce:#x}"),
+        "input": input,
+    })
 }
 
 /// A simulated call: of an item of the `Settler`, or of a plain account.

@@ -18,22 +18,23 @@ impl History {
             let setting = core.setting.clone();
             let replica = core.rng.place(setting.replicas);
             let node = core.rng.place(setting.nodes);
-            let fault = core
-                .rng
-                .permille(setting.storms)
-                .then(|| match core.rng.below(12) {
-                    0 => Fault::NodeDown(node),
-                    1 | 2 => Fault::NodeStuck(node),
-                    3 => Fault::Poor,
-                    4 => Fault::FinalityStalls,
-                    5 => Fault::ChainStalls,
-                    6 => Fault::Spike,
-                    7 => Fault::Clock(replica),
-                    8 => Fault::Store(Some(replica)),
-                    9 => Fault::Store(None),
-                    10 => Fault::Pause,
-                    _ => Fault::Dismissed(core.rng.place(OPERATORS)),
-                });
+            let stormy = core.rng.permille(setting.storms);
+            let fault = stormy.then(|| match core.rng.below(12) {
+                // What makes settlements fail takes the place of others.
+                kind if kind < setting.stops && kind.is_multiple_of(2) => Fault::Pause,
+                kind if kind < setting.stops => Fault::Dismissed(core.rng.place(OPERATORS)),
+                0 => Fault::NodeDown(node),
+                1 | 2 => Fault::NodeStuck(node),
+                3 => Fault::Poor,
+                4 => Fault::FinalityStalls,
+                5 => Fault::ChainStalls,
+                6 => Fault::Spike,
+                7 => Fault::Clock(replica),
+                8 => Fault::Store(Some(replica)),
+                9 => Fault::Store(None),
+                10 => Fault::Pause,
+                _ => Fault::Dismissed(core.rng.place(OPERATORS)),
+            });
             let lasts = core.rng.range(300_000, 12_000_000);
             let crash = core.rng.permille(setting.crashes).then_some(replica);
             let shared = setting.keeping == Keeping::Shared;

@@ -7,7 +7,7 @@ use std::{
 
 use tollgate_engine::{ChainVerifier, OwnRail};
 use tollgate_payment::{
-    BatchRow, BatchState, Instruction, LossReason, Submission,
+    BatchItem, BatchRow, BatchState, Instruction, LossReason, Submission,
     command::{Fate, Funds, ItemFate},
     port::{Pulse, Rail, RailError, Rehearsal, Trace, Verifier, VerifyError},
 };
@@ -119,8 +119,15 @@ impl Rail for SimRail {
                 _ => Trace::Pending,
             },
             (Some(mutant), Trace::Final(mut fate)) => {
-                for item in &mut fate.items {
-                    *item = misread(mutant, *item, fate.transaction.is_some());
+                let included = fate.transaction.is_some();
+                for (item, found) in batch.items.iter().zip(&mut fate.items) {
+                    let exact = matches!(item, BatchItem::Exact { .. });
+                    *found = match (mutant, *found) {
+                        (Mutant::EarlyNonce, ItemFate::Untried) if included && exact => {
+                            ItemFate::Again(LossReason::Nonce)
+                        }
+                        (_, found) => misread(mutant, found, included),
+                    };
                 }
                 Trace::Final(fate)
             }

@@ -242,6 +242,7 @@ impl Mutant {
                 return Ok(decision);
             }
             Self::PermitReplaced => return permit_replaced(command, rows, now),
+            Self::SightingForgotten => return sighting_forgotten(command, rows, now),
             Self::PermitSucceeded => {
                 return as_the_newest::<C>(reserve, rows, now, |shown, newest| {
                     shown.nonce < newest.nonce
@@ -360,6 +361,19 @@ fn permit_replaced<C: Command>(command: &C, rows: &Rows, now: Timestamp) -> Deci
         }
     }
     Ok(decision)
+}
+
+/// Where the chain had a permit is forgotten.
+fn sighting_forgotten<C: Command>(command: &C, rows: &Rows, now: Timestamp) -> Decided<C> {
+    let unseen = changed(rows, |row| {
+        if let Row::Spender(spender) = row
+            && let Limit::Counter(counter) = &mut spender.limit
+            && let Some(permit) = &mut counter.permit
+        {
+            permit.had = 0;
+        }
+    });
+    command.decide(&unseen, now)
 }
 
 /// Every charge of older permits counts as drawn.
