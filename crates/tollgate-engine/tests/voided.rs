@@ -241,3 +241,25 @@ async fn a_nonce_that_is_used_in_a_final_block_loses_its_charge_at_once() {
     assert_eq!(world.tick().await.concluded, 1);
     assert_eq!(world.state(id).await, PaymentState::Lost);
 }
+
+#[tokio::test]
+async fn that_a_nonce_is_used_up_is_found_out_without_gas() {
+    let mut world = world().await;
+    let signed = world.once(PAYER, dollars(90), 1).await;
+    let offer = world.metered(dollars(9));
+    let id = world.pay(&offer, &signed, dollars(5)).await;
+    let words = [U256::ZERO, U256::from(2)];
+    let call = "invalidateUnorderedNonces(uint256,uint256)";
+    world.chain.freeze_finality(true);
+    world.contract_send(PAYER, PERMIT2, call, &words).await;
+    // Not before it is final, however often it was looked at by then.
+    for _ in 0..5 {
+        world.tick().await;
+        world.pass(60).await;
+    }
+    assert_ne!(world.state(id).await, PaymentState::Lost);
+    world.chain.freeze_finality(false);
+    world.settle().await;
+    assert_eq!(world.state(id).await, PaymentState::Lost);
+    assert_eq!(world.sent().await, 0);
+}

@@ -63,10 +63,18 @@ impl<W: Wallet> OwnRail<W> {
             // Somebody submitted it who saw it: to send it as well would only cost gas. Where a reorganization takes it
             // out again, the draw that stands on it fails, and it is looked for anew.
             Some(ItemFate::Paid) if matches!(item, BatchItem::Permit { .. }) => ItemFate::Paid,
-            // Evidence of the finalized chain, and what is nobody's doing.
-            Some(fate @ (ItemFate::PaidBy { .. } | ItemFate::Wait(_))) => fate,
+            // Evidence of the finalized chain, and what is nobody's doing. Where a nonce is used up, a transaction would only
+            // cost gas.
+            Some(
+                fate @ (ItemFate::PaidBy { .. }
+                | ItemFate::Wait(_)
+                | ItemFate::Again(LossReason::Nonce)
+                | ItemFate::Lost(LossReason::Nonce)),
+            ) => fate,
             // The chain's time does not go back so far.
             Some(fate @ ItemFate::Lost(LossReason::Deadline)) => fate,
+            // A nonce is used, and it is not known yet what that means.
+            Some(ItemFate::Untried) => ItemFate::Deferred(LossReason::Nonce),
             Some(
                 ItemFate::Again(reason)
                 | ItemFate::Short { reason, .. }
@@ -74,9 +82,7 @@ impl<W: Wallet> OwnRail<W> {
                 | ItemFate::Deferred(reason)
                 | ItemFate::Parted(reason),
             ) => ItemFate::Deferred(reason),
-            Some(ItemFate::Paid | ItemFate::Untried) | None => {
-                ItemFate::Deferred(LossReason::Refused)
-            }
+            Some(ItemFate::Paid) | None => ItemFate::Deferred(LossReason::Refused),
         })
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tollgate_ledger::{Store, StoreError};
 use tollgate_payment::{
-    BatchRow, BatchState, Instruction, PaymentState, Refusal, RowKey, Submission,
+    BatchRow, BatchState, Instruction, LossReason, PaymentState, Refusal, RowKey, Submission,
     command::{Conclude, Fate, Included, ItemFate, Permitted, Seal, Submitted},
     port::{Rail, RailError, Rehearsal, Trace},
 };
@@ -293,7 +293,8 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
     }
 
     /// Simulates a batch before gas is spent on it: the fate of one that would fail in part. What has failed so often
-    /// that this is the last time is tried on the chain, which alone makes a charge lost.
+    /// that this is the last time is tried on the chain, which alone makes a charge lost; but not while its nonce is used,
+    /// and it is not known whether that paid it.
     async fn rehearse(&self, batch: &BatchRow) -> Result<Option<Fate>, WorkerError> {
         if !self.config.rehearse {
             return Ok(None);
@@ -310,7 +311,8 @@ impl<S: Store, R: Rail, C: Clock> Worker<S, R, C> {
                     matches!(payment.state, PaymentState::Claimed { attempts, .. } if attempts >= last)
                 })
             });
-            if decisive && matches!(fate, ItemFate::Deferred(_)) {
+            let unclear = *fate == ItemFate::Deferred(LossReason::Nonce);
+            if decisive && !unclear && matches!(fate, ItemFate::Deferred(_)) {
                 *fate = ItemFate::Untried;
             }
         }
