@@ -75,12 +75,15 @@ pub enum ChainError {
 }
 
 impl ChainError {
-    /// Whether the node answered and refused: asking again or elsewhere will not change its mind.
+    /// Whether it was answered and refused: asking again or elsewhere will not change its mind.
     #[must_use]
     pub const fn is_definite(&self) -> bool {
         !matches!(
             self,
-            Self::Unreachable { .. } | Self::Malformed { .. } | Self::Behind { .. }
+            Self::Unreachable { .. }
+                | Self::Malformed { .. }
+                | Self::Behind { .. }
+                | Self::Disagreement { .. }
         )
     }
 }

@@ -50,8 +50,8 @@ impl Chain {
     /// Not to be relied on for money: the official public endpoints of BSC refuse it.
     ///
     /// # Errors
-    /// [`ChainError::Node`] where no node offers it, [`ChainError::Behind`] where none has the last block, and those of
-    /// the transport.
+    /// [`ChainError::Node`] only where no node offers it: while one that may is behind or cannot be reached, that is what
+    /// is said ([`ChainError::Behind`], and those of the transport).
     pub async fn logs(&self, filter: &LogFilter) -> Result<Vec<Log>, ChainError> {
         let mut logs = Vec::new();
         for part in filter.split(self.max_log_range()) {
@@ -61,7 +61,7 @@ impl Chain {
     }
 
     async fn logs_of_any(&self, part: &LogFilter) -> Result<Vec<Log>, ChainError> {
-        let mut failed = None;
+        let mut failed: Option<ChainError> = None;
         for endpoint in self.in_order() {
             let found = match endpoint.meet(self.id()).await {
                 Ok(()) => logs_of(endpoint, part).await,
@@ -69,7 +69,13 @@ impl Chain {
             };
             match found {
                 Ok(found) => return Ok(found),
-                Err(error) => failed = failed.or(Some(error)),
+                // One that refuses does not speak for another that may answer later.
+                Err(error) => {
+                    failed = Some(match failed {
+                        Some(first) if !first.is_definite() || error.is_definite() => first,
+                        _ => error,
+                    });
+                }
             }
         }
         Err(failed.unwrap_or(ChainError::Config("there is no endpoint".into())))

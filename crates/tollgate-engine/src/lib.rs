@@ -22,6 +22,7 @@ mod market;
 mod payees;
 mod policy;
 mod prices;
+mod proof;
 mod rail;
 mod receipt;
 mod reconcile;

@@ -6,8 +6,7 @@
 //! when its deadline has passed on the finalized chain without one. Nothing else that the facilitator says, or does not
 //! say, changes the books.
 
-mod proof;
-
+use core::ops::RangeInclusive;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -29,8 +28,10 @@ use tollgate_x402::{
     ResourceInfo, Scheme, SupportedResponse, Timestamp, X402Version,
 };
 
-use self::proof::{Searched, Seen};
-use crate::elapsed::{self, passed};
+use crate::{
+    elapsed::{self, passed},
+    proof::{Proof, Searched, Seen},
+};
 
 /// How a facilitator somewhere else is used.
 #[derive(Clone, Debug)]
@@ -45,6 +46,13 @@ pub struct RemoteConfig {
     pub patience: Duration,
 }
 
+/// Blocks that are searched in one payment's life, at most: a day of BSC's.
+const MOST_BLOCKS: u64 = 200_000;
+/// Blocks that are searched beyond the payment's age, since clocks differ.
+const SLACK: u64 = 256;
+/// Transactions of one payer to one payee that are looked at in one search, at most: the next one goes on with those that
+/// it left.
+const MOST_LOOKED_AT: usize = 64;
 /// Transactions that a facilitator may name for one request: what it names beyond is not looked at.
 const MOST_HINTS: usize = 4;
 
@@ -85,6 +93,19 @@ const ROOM: Room = Room {
 
 /// Seconds after which a request that has been open for long is made again, and the chain searched for it, at most.
 const LONGEST_REST: u64 = 120;
+
+/// The blocks in which what was due so many seconds before this one may have been settled.
+fn blocks_since(chain: &Chain, head: u64, seconds: u64) -> RangeInclusive<u64> {
+    let millis = u64::try_from(chain.block_time().as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1);
+    let age = seconds
+        .saturating_mul(1_000)
+        .checked_div(millis)
+        .unwrap_or_default();
+    let blocks = age.saturating_add(SLACK).min(MOST_BLOCKS);
+    head.saturating_sub(blocks)..=head
+}
 
 /// Seconds for which a request of this age is left alone: it is looked after less often the longer it takes.
 fn rest(age: u64) -> u64 {
@@ -358,11 +379,10 @@ impl<F: Facilitator> Rail for RemoteRail<F> {
                 good: true,
             },
         };
+        let proof = Proof::new(chain, &signed, item.amount());
         let hints = self.inner.hints(stored.hash);
-        if let Some(seen) = proof::among(chain, &signed, item.amount(), &hints)
-            .await
-            .map_err(unavailable)?
-        {
+        let shown = proof.among(&hints, MOST_HINTS, &mut BTreeSet::new()).await;
+        if let Searched::Found(seen) = shown.map_err(unavailable)? {
             return Ok(decided(seen));
         }
         // Before the payer's state: what was over by then is decided in it.
@@ -372,17 +392,11 @@ impl<F: Facilitator> Rail for RemoteRail<F> {
         let used = state.nonce_used();
         if used {
             // By whomever, and whatever the facilitator said of it.
-            let since = elapsed::age(batch.created, state.timestamp);
+            let age = elapsed::age(batch.created, state.timestamp);
+            let blocks = blocks_since(chain, state.block, age);
+            let candidates = proof.candidates(blocks).await.map_err(unavailable)?;
             let mut others = self.inner.others(stored.hash);
-            let searched = proof::search(
-                chain,
-                &signed,
-                item.amount(),
-                state.block,
-                since,
-                &mut others,
-            )
-            .await;
+            let searched = proof.among(&candidates, MOST_LOOKED_AT, &mut others).await;
             self.inner.not_by(stored.hash, others);
             match searched.map_err(unavailable)? {
                 Searched::Found(seen) => return Ok(decided(seen)),

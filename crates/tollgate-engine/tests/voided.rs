@@ -7,15 +7,17 @@ mod common;
 use std::time::Duration;
 
 use common::*;
+use serde_json::json;
+use tollgate_bsc::{Chain, ChainConfig};
 use tollgate_contracts::addresses::PERMIT2;
-use tollgate_devchain::DEV_ACCOUNTS;
+use tollgate_devchain::{DEV_ACCOUNTS, Fault};
 use tollgate_engine::Worker;
 use tollgate_payment::{
     Pricing,
     command::Voided,
     port::{Hold, HoldError},
 };
-use tollgate_x402::{Amount, Authorization, Exact, PaymentState, U256};
+use tollgate_x402::{Amount, Authorization, B256, ChainId, Exact, PaymentState, U256};
 
 /// Seconds between looks.
 const RECHECK: u64 = 30;
@@ -148,7 +150,10 @@ async fn a_long_stream_of_an_honest_payer_is_never_stopped_while_its_charges_set
 /// A world whose worker sends without a rehearsal, so that the chain refuses what cannot be paid; and loses a charge by so
 /// many settlements that failed.
 async fn unrehearsed(attempts: u32) -> World {
-    let mut world = world().await;
+    with_unrehearsed(world().await, attempts)
+}
+
+fn with_unrehearsed(mut world: World, attempts: u32) -> World {
     let market = world.markets.iter().next().unwrap();
     let rail = rail(&world.reader, &world.clock, market, OPERATOR);
     let mut config = worker_config(&world.setup, market, OPERATOR);
@@ -159,23 +164,50 @@ async fn unrehearsed(attempts: u32) -> World {
     world
 }
 
-#[tokio::test]
-async fn a_nonce_that_is_used_in_a_block_that_is_not_final_loses_nothing() {
-    let mut world = unrehearsed(3).await;
-    let signed = world.once(PAYER, dollars(90), 1).await;
-    let offer = world.metered(dollars(9));
-    let id = world.pay(&offer, &signed, dollars(5)).await;
+/// Lets the payer's first settlement fail for want of money, which it then has again.
+async fn failed_once(world: &mut World) {
     let address = DEV_ACCOUNTS[PAYER].address;
     let all = world.balance(address).await;
     world.leave(PAYER, Amount::ZERO).await;
     world.tick().await;
-    // It fails, for another reason.
     world.chain.mine().await;
     let back = [U256::from_be_slice(address.as_slice()), all.get()];
     world
         .token_send(6, "transfer(address,uint256)", &back)
         .await;
     world.chain.mine_blocks(3).await;
+}
+
+/// A payment of 20 dollars of each kind that anybody can bring to the chain.
+async fn exact(world: &World, eip3009: bool) -> Authorization {
+    if eip3009 {
+        world.transfer(PAYER, dollars(20), 7).await
+    } else {
+        world.permit2_exact(PAYER, dollars(20), 7).await
+    }
+}
+
+/// Somebody brings a payment to the chain, by this transaction.
+async fn brought_by_a_stranger(world: &World, signed: &Authorization) -> B256 {
+    let call = match signed {
+        Authorization::Exact(Exact::Eip3009(signed)) => {
+            tollgate_bsc::transfer_with_authorization(signed)
+        }
+        Authorization::Exact(Exact::Permit2(signed)) => tollgate_bsc::exact_settle(signed),
+        other => panic!("{other:?}"),
+    };
+    let hash = world.send(3, call).await;
+    world.chain.mine().await;
+    hash
+}
+
+#[tokio::test]
+async fn a_nonce_that_is_used_in_a_block_that_is_not_final_loses_nothing() {
+    let mut world = unrehearsed(3).await;
+    let signed = world.once(PAYER, dollars(90), 1).await;
+    let offer = world.metered(dollars(9));
+    let id = world.pay(&offer, &signed, dollars(5)).await;
+    failed_once(&mut world).await;
     let words = [U256::ZERO, U256::from(2)];
     let call = "invalidateUnorderedNonces(uint256,uint256)";
     world.contract_send(PAYER, PERMIT2, call, &words).await;
@@ -191,33 +223,45 @@ async fn a_nonce_that_is_used_in_a_block_that_is_not_final_loses_nothing() {
 async fn who_has_paid_by_a_strangers_transaction_that_is_not_final_yet_loses_no_charge() {
     for eip3009 in [true, false] {
         let mut world = unrehearsed(1).await;
-        let signed = if eip3009 {
-            world.transfer(PAYER, dollars(20), 7).await
-        } else {
-            world.permit2_exact(PAYER, dollars(20), 7).await
-        };
+        let signed = exact(&world, eip3009).await;
         let fixed = world.offer(Pricing::Fixed(dollars(20)));
         let id = world.pay(&fixed, &signed, dollars(20)).await;
-        let address = DEV_ACCOUNTS[PAYER].address;
-        let all = world.balance(address).await;
-        world.leave(PAYER, Amount::ZERO).await;
-        world.tick().await;
         // The only attempt fails, for another reason.
-        world.chain.mine().await;
-        let back = [U256::from_be_slice(address.as_slice()), all.get()];
-        world
-            .token_send(6, "transfer(address,uint256)", &back)
-            .await;
-        world.chain.mine_blocks(3).await;
-        let call = match &signed {
-            Authorization::Exact(Exact::Eip3009(signed)) => {
-                tollgate_bsc::transfer_with_authorization(signed)
-            }
-            Authorization::Exact(Exact::Permit2(signed)) => tollgate_bsc::exact_settle(signed),
-            other => panic!("{other:?}"),
+        failed_once(&mut world).await;
+        brought_by_a_stranger(&world, &signed).await;
+        assert_eq!(world.tick().await.concluded, 1);
+        assert_ne!(world.state(id).await, PaymentState::Lost, "{eip3009}");
+        world.settle().await;
+        assert_eq!(world.state(id).await, PaymentState::Final, "{eip3009}");
+        assert_eq!(world.received().await, dollars(20));
+        world.balanced().await;
+    }
+}
+
+#[tokio::test]
+async fn endpoints_that_do_not_agree_on_who_has_paid_lose_no_charge() {
+    for eip3009 in [true, false] {
+        let mut world = world().await;
+        // Two endpoints that must agree.
+        let url = world.chain.rpc_url();
+        let config = ChainConfig {
+            agreement: 2,
+            ..ChainConfig::new(ChainId::DEV, [url.clone(), url])
         };
-        world.send(3, call).await;
-        world.chain.mine().await;
+        world.reader = Chain::connect(config).await.unwrap();
+        let mut world = with_unrehearsed(world, 1);
+        let signed = exact(&world, eip3009).await;
+        let fixed = world.offer(Pricing::Fixed(dollars(20)));
+        let id = world.pay(&fixed, &signed, dollars(20)).await;
+        failed_once(&mut world).await;
+        let hash = brought_by_a_stranger(&world, &signed).await;
+        world.chain.mine_blocks(6).await;
+        // Our own transaction is the same to both; of the stranger's one says that it is in another block.
+        let mut other = world.chain.receipt(hash);
+        other["blockHash"] = json!(B256::repeat_byte(7));
+        let (faults, method) = (world.chain.faults(), "eth_getTransactionReceipt");
+        faults.next(method, 2, Fault::Repeat);
+        faults.next(method, 1, Fault::Forge(other));
         assert_eq!(world.tick().await.concluded, 1);
         assert_ne!(world.state(id).await, PaymentState::Lost, "{eip3009}");
         world.settle().await;

@@ -10,7 +10,7 @@ use tollgate_contracts::{
     addresses::PERMIT2,
     tokens::{USD1, USDT},
 };
-use tollgate_devchain::{BlockTime, Development, Genesis, Orphans};
+use tollgate_devchain::{BlockTime, Development, Fault, Genesis, Orphans, RpcError};
 use tollgate_x402::{Address, Amount, Authorization, B256, Exact};
 
 use crate::common::*;
@@ -270,6 +270,30 @@ async fn an_endpoint_that_is_behind_is_not_believed_that_there_are_no_events() {
     let error = chain.logs(&until(dev.head() + 1)).await.unwrap_err();
     assert!(matches!(error, ChainError::Behind { .. }), "{error}");
     assert!(!error.is_definite());
+}
+
+#[tokio::test]
+async fn an_endpoint_that_offers_no_search_does_not_speak_for_one_that_may_answer_later() {
+    let (refusing, _) = manual().await;
+    let (other, _) = manual().await;
+    let disabled = Fault::Error(RpcError::new(-32601, "eth_getLogs is disabled"));
+    refusing.faults().always("eth_getLogs", disabled.clone());
+    let filter = LogFilter {
+        addresses: vec![USD1],
+        topics: vec![],
+        blocks: 0..=0,
+    };
+    for endpoints in [[&refusing, &other], [&other, &refusing]] {
+        let chain = Chain::connect(config(endpoints)).await.unwrap();
+        other.faults().next("eth_getLogs", 1, Fault::Status(503));
+        let error = chain.logs(&filter).await.unwrap_err();
+        assert!(matches!(error, ChainError::Unreachable { .. }), "{error}");
+        assert!(!error.is_definite());
+        other.faults().next("eth_getLogs", 1, disabled.clone());
+        let error = chain.logs(&filter).await.unwrap_err();
+        assert!(matches!(error, ChainError::Node { .. }), "{error}");
+        assert!(chain.logs(&filter).await.is_ok());
+    }
 }
 
 #[tokio::test]

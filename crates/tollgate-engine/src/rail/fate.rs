@@ -160,7 +160,7 @@ impl<W: Wallet> OwnRail<W> {
             // Somebody who saw it submitted it: what counts is that it stands.
             return Ok(Some(ItemFate::Paid));
         }
-        if let BatchItem::Exact { signed, .. } = item
+        if let (BatchItem::Exact { .. }, Some(signed)) = (item, &authorization)
             && state.nonce_used()
         {
             return Ok(Some(self.used(signed, &query).await));

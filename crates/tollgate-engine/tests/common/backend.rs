@@ -167,6 +167,17 @@ impl Backend {
         }
     }
 
+    /// A transaction's receipt as the node writes it: of the embedded chain alone.
+    pub(crate) fn receipt(&self, hash: B256) -> Value {
+        match &self.chain {
+            Chain::Dev(chain) => {
+                let receipt = chain.peek("eth_getTransactionReceipt", json!([hash]));
+                receipt.unwrap()
+            }
+            Chain::Anvil(_) => panic!("this is asked of the embedded chain alone"),
+        }
+    }
+
     async fn tell_time(&self) {
         let now = match &self.chain {
             Chain::Dev(chain) => chain.timestamp(),
